@@ -1,0 +1,291 @@
+/* The seam, one wrapper a system call: see sys.h. Calls that libc of this age may lack go through syscall(2) under
+ * their number, which is the same on every machine for calls newer than 2019. */
+#include "host/sys.h"
+#include "base/base.h"
+#include "host/fault.h"
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { NR_PIDFD_OPEN = 434, NR_PROCESS_MADVISE = 440, NR_EPOLL_PWAIT2 = 441 };
+
+/* The bodies that most wrappers share. */
+#define FAIL_IF_TOLD(kind)                                                                                             \
+    do {                                                                                                               \
+        int told = stel__fault_hit(STEL__FAULT_##kind);                                                                \
+        if (STEL__UNLIKELY(told)) return -told;                                                                        \
+    } while (0)
+#define ONCE(type, kind, call)                                                                                         \
+    do {                                                                                                               \
+        FAIL_IF_TOLD(kind);                                                                                            \
+        type result = (call);                                                                                          \
+        return result < 0 ? -errno : result;                                                                           \
+    } while (0)
+#define REPEAT(type, kind, call)                                                                                       \
+    do {                                                                                                               \
+        FAIL_IF_TOLD(kind);                                                                                            \
+        type result;                                                                                                   \
+        do                                                                                                             \
+            result = (call);                                                                                           \
+        while (STEL__UNLIKELY(result < 0) && errno == EINTR);                                                          \
+        return result < 0 ? -errno : result;                                                                           \
+    } while (0)
+
+/* ---- data ---- */
+
+ssize_t stel__sys_read(int fd, void *buf, size_t bytes) {
+    REPEAT(ssize_t, READ, read(fd, buf, bytes));
+}
+
+ssize_t stel__sys_write(int fd, const void *buf, size_t bytes) {
+    REPEAT(ssize_t, WRITE, write(fd, buf, bytes));
+}
+
+ssize_t stel__sys_readv(int fd, const struct iovec *iov, int count) {
+    REPEAT(ssize_t, READV, readv(fd, iov, count));
+}
+
+ssize_t stel__sys_writev(int fd, const struct iovec *iov, int count) {
+    REPEAT(ssize_t, WRITEV, writev(fd, iov, count));
+}
+
+ssize_t stel__sys_pread(int fd, void *buf, size_t bytes, off_t offset) {
+    REPEAT(ssize_t, PREAD, pread(fd, buf, bytes, offset));
+}
+
+ssize_t stel__sys_pwrite(int fd, const void *buf, size_t bytes, off_t offset) {
+    REPEAT(ssize_t, PWRITE, pwrite(fd, buf, bytes, offset));
+}
+
+ssize_t stel__sys_preadv2(int fd, const struct iovec *iov, int count, off_t offset, int flags) {
+    REPEAT(ssize_t, PREADV2, preadv2(fd, iov, count, offset, flags));
+}
+
+ssize_t stel__sys_pwritev2(int fd, const struct iovec *iov, int count, off_t offset, int flags) {
+    REPEAT(ssize_t, PWRITEV2, pwritev2(fd, iov, count, offset, flags));
+}
+
+ssize_t stel__sys_recv(int fd, void *buf, size_t bytes, int flags) {
+    REPEAT(ssize_t, RECV, recv(fd, buf, bytes, flags));
+}
+
+ssize_t stel__sys_send(int fd, const void *buf, size_t bytes, int flags) {
+    REPEAT(ssize_t, SEND, send(fd, buf, bytes, flags));
+}
+
+ssize_t stel__sys_recvfrom(int fd, void *buf, size_t bytes, int flags, struct sockaddr *from, socklen_t *length) {
+    REPEAT(ssize_t, RECVFROM, recvfrom(fd, buf, bytes, flags, from, length));
+}
+
+ssize_t stel__sys_sendto(int fd, const void *buf, size_t bytes, int flags, const struct sockaddr *to,
+                         socklen_t length) {
+    REPEAT(ssize_t, SENDTO, sendto(fd, buf, bytes, flags, to, length));
+}
+
+ssize_t stel__sys_recvmsg(int fd, struct msghdr *message, int flags) {
+    REPEAT(ssize_t, RECVMSG, recvmsg(fd, message, flags));
+}
+
+ssize_t stel__sys_sendmsg(int fd, const struct msghdr *message, int flags) {
+    REPEAT(ssize_t, SENDMSG, sendmsg(fd, message, flags));
+}
+
+/* ---- sockets ---- */
+
+int stel__sys_socket(int domain, int type, int protocol) {
+    ONCE(int, SOCKET, socket(domain, type, protocol));
+}
+
+int stel__sys_accept4(int fd, struct sockaddr *address, socklen_t *length, int flags) {
+    REPEAT(int, ACCEPT4, accept4(fd, address, length, flags));
+}
+
+int stel__sys_connect(int fd, const struct sockaddr *address, socklen_t length) {
+    ONCE(int, CONNECT, connect(fd, address, length));
+}
+
+int stel__sys_bind(int fd, const struct sockaddr *address, socklen_t length) {
+    ONCE(int, BIND, bind(fd, address, length));
+}
+
+int stel__sys_listen(int fd, int backlog) {
+    ONCE(int, LISTEN, listen(fd, backlog));
+}
+
+int stel__sys_getsockname(int fd, struct sockaddr *address, socklen_t *length) {
+    ONCE(int, GETSOCKNAME, getsockname(fd, address, length));
+}
+
+int stel__sys_getsockopt(int fd, int level, int option, void *value, socklen_t *length) {
+    ONCE(int, GETSOCKOPT, getsockopt(fd, level, option, value, length));
+}
+
+int stel__sys_setsockopt(int fd, int level, int option, const void *value, socklen_t length) {
+    ONCE(int, SETSOCKOPT, setsockopt(fd, level, option, value, length));
+}
+
+int stel__sys_shutdown(int fd, int how) {
+    ONCE(int, SHUTDOWN, shutdown(fd, how));
+}
+
+int stel__sys_getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **out) {
+    int told = stel__fault_hit(STEL__FAULT_GETADDRINFO);
+    return STEL__UNLIKELY(told) ? told : getaddrinfo(node, service, hints, out);
+}
+
+/* ---- descriptors and files ---- */
+
+int stel__sys_close(int fd) {
+    /* A close that is told to fail still closes, as the kernel's do. */
+    int told = stel__fault_hit(STEL__FAULT_CLOSE);
+    int result = close(fd) < 0 ? -errno : 0;
+    if (STEL__UNLIKELY(told)) return -told;
+    return result == -EINTR ? 0 : result;
+}
+
+int stel__sys_fcntl_getfl(int fd) {
+    ONCE(int, FCNTL, fcntl(fd, F_GETFL));
+}
+
+int stel__sys_fstat(int fd, struct stat *out) {
+    ONCE(int, FSTAT, fstat(fd, out));
+}
+
+int stel__sys_open(const char *path, int flags, mode_t mode) {
+    REPEAT(int, OPEN, open(path, flags, mode));
+}
+
+int stel__sys_unlink(const char *path) {
+    ONCE(int, UNLINK, unlink(path));
+}
+
+int stel__sys_fsync(int fd) {
+    REPEAT(int, FSYNC, fsync(fd));
+}
+
+int stel__sys_fdatasync(int fd) {
+    REPEAT(int, FDATASYNC, fdatasync(fd));
+}
+
+/* ---- waiting ---- */
+
+int stel__sys_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask) {
+    ONCE(int, PPOLL, ppoll(fds, count, timeout, mask));
+}
+
+int stel__sys_eventfd(unsigned initial, int flags) {
+    ONCE(int, EVENTFD, eventfd(initial, flags));
+}
+
+int stel__sys_epoll_create1(int flags) {
+    ONCE(int, EPOLL_CREATE1, epoll_create1(flags));
+}
+
+int stel__sys_epoll_ctl(int epoll_fd, int operation, int fd, struct epoll_event *event) {
+    ONCE(int, EPOLL_CTL, epoll_ctl(epoll_fd, operation, fd, event));
+}
+
+/* Milliseconds that are not less than the timeout, so that nobody wakes before the time has come. */
+static int timeout_ms(const struct timespec *timeout) {
+    if (!timeout) return -1;
+    if (timeout->tv_sec >= INT_MAX / 1000) return INT_MAX;
+    return (int)(timeout->tv_sec * 1000 + (timeout->tv_nsec + 999999) / 1000000);
+}
+
+static int epoll_pwait_ms(int epoll_fd, struct epoll_event *events, int count, const struct timespec *timeout,
+                          const sigset_t *mask) {
+    ONCE(int, EPOLL_PWAIT, epoll_pwait(epoll_fd, events, count, timeout_ms(timeout), mask));
+}
+
+static int epoll_pwait_ns(int epoll_fd, struct epoll_event *events, int count, const struct timespec *timeout,
+                          const sigset_t *mask) {
+    ONCE(int, EPOLL_PWAIT2, (int)syscall(NR_EPOLL_PWAIT2, epoll_fd, events, count, timeout, mask, (size_t)(_NSIG / 8)));
+}
+
+int stel__sys_epoll_pwait2(int epoll_fd, struct epoll_event *events, int count, const struct timespec *timeout,
+                           const sigset_t *mask) {
+    /* Only a hint that saves a call: any order will do. */
+    static _Atomic bool missing;
+    if (!stel__load_relaxed(&missing)) {
+        int rc = epoll_pwait_ns(epoll_fd, events, count, timeout, mask);
+        /* Old sandboxes say EPERM to calls that they do not know; epoll_wait itself never does. */
+        if (STEL__LIKELY(rc != -ENOSYS && rc != -EPERM)) return rc;
+        stel__store_relaxed(&missing, true);
+    }
+    return epoll_pwait_ms(epoll_fd, events, count, timeout, mask);
+}
+
+int stel__sys_futex(uint32_t *word, int operation, uint32_t value, const struct timespec *timeout, uint32_t *other,
+                    uint32_t value3) {
+    /* Waits may fail, wakes never do: the kernel's do not either, and nobody could make up for a lost one. */
+    if ((operation & FUTEX_CMD_MASK) != FUTEX_WAKE) FAIL_IF_TOLD(FUTEX);
+    int result = (int)syscall(SYS_futex, word, operation, value, timeout, other, value3);
+    return result < 0 ? -errno : result;
+}
+
+/* ---- memory ---- */
+
+int stel__sys_mmap(void **out, void *address, size_t bytes, int protection, int flags, int fd, off_t offset) {
+    FAIL_IF_TOLD(MMAP);
+    void *p = mmap(address, bytes, protection, flags, fd, offset);
+    if (p == MAP_FAILED) return -errno;
+    *out = p;
+    return 0;
+}
+
+int stel__sys_munmap(void *address, size_t bytes) {
+    ONCE(int, MUNMAP, munmap(address, bytes));
+}
+
+int stel__sys_mprotect(void *address, size_t bytes, int protection) {
+    ONCE(int, MPROTECT, mprotect(address, bytes, protection));
+}
+
+int stel__sys_madvise(void *address, size_t bytes, int advice) {
+    REPEAT(int, MADVISE, madvise(address, bytes, advice));
+}
+
+ssize_t stel__sys_process_madvise(int pidfd, const struct iovec *iov, size_t count, int advice, unsigned flags) {
+    REPEAT(ssize_t, PROCESS_MADVISE, syscall(NR_PROCESS_MADVISE, pidfd, iov, count, advice, flags));
+}
+
+/* ---- processes and threads ---- */
+
+int stel__sys_sigmask(int how, const sigset_t *set, sigset_t *previous) {
+    return -pthread_sigmask(how, set, previous);
+}
+
+int stel__sys_sigpending(sigset_t *set) {
+    return sigpending(set) < 0 ? -errno : 0;
+}
+
+int stel__sys_sigtimedwait(const sigset_t *set, siginfo_t *info, const struct timespec *timeout) {
+    int result = sigtimedwait(set, info, timeout);
+    return result < 0 ? -errno : result;
+}
+
+int stel__sys_prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d) {
+    ONCE(int, PRCTL, prctl(option, a, b, c, d));
+}
+
+int stel__sys_pidfd_open(pid_t pid, unsigned flags) {
+    ONCE(int, PIDFD_OPEN, (int)syscall(NR_PIDFD_OPEN, pid, flags));
+}
+
+int stel__sys_sched_getaffinity(pid_t pid, size_t bytes, cpu_set_t *mask) {
+    ONCE(int, SCHED_GETAFFINITY, sched_getaffinity(pid, bytes, mask));
+}
+
+int stel__sys_sched_setaffinity(pid_t pid, size_t bytes, const cpu_set_t *mask) {
+    ONCE(int, SCHED_SETAFFINITY, sched_setaffinity(pid, bytes, mask));
+}
+
+int stel__sys_pthread_create(pthread_t *out, const pthread_attr_t *attributes, void *(*fn)(void *), void *arg) {
+    FAIL_IF_TOLD(PTHREAD_CREATE);
+    return -pthread_create(out, attributes, fn, arg);
+}

@@ -1,0 +1,92 @@
+/* The seam: one function for each system call that the library makes. Arguments as in POSIX or the manual page; the
+ * result is 0 or a count, or a negative errno value, and errno itself is read in there and nowhere else. They are out
+ * of line on purpose: a caller that may move to another thread must not have the address of errno in a register. Each
+ * can be made to fail by tests: see fault.h.
+ *
+ * EINTR: calls on data and files are repeated, as nobody could do anything else. It is returned by connect (which goes
+ * on by itself: wait for POLLOUT), by ppoll, epoll_pwait2 and futex (whoever waits looks again), and never by close (on
+ * Linux the number is free by then). */
+#ifndef STEL_HOST_SYS_H
+#define STEL_HOST_SYS_H
+
+#include <netdb.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <time.h>
+
+/* ---- data ---- */
+ssize_t stel__sys_read(int fd, void *buf, size_t bytes);
+ssize_t stel__sys_write(int fd, const void *buf, size_t bytes);
+ssize_t stel__sys_readv(int fd, const struct iovec *iov, int count);
+ssize_t stel__sys_writev(int fd, const struct iovec *iov, int count);
+ssize_t stel__sys_pread(int fd, void *buf, size_t bytes, off_t offset);
+ssize_t stel__sys_pwrite(int fd, const void *buf, size_t bytes, off_t offset);
+ssize_t stel__sys_preadv2(int fd, const struct iovec *iov, int count, off_t offset, int flags);
+ssize_t stel__sys_pwritev2(int fd, const struct iovec *iov, int count, off_t offset, int flags);
+ssize_t stel__sys_recv(int fd, void *buf, size_t bytes, int flags);
+ssize_t stel__sys_send(int fd, const void *buf, size_t bytes, int flags);
+ssize_t stel__sys_recvfrom(int fd, void *buf, size_t bytes, int flags, struct sockaddr *from, socklen_t *length);
+ssize_t stel__sys_sendto(int fd, const void *buf, size_t bytes, int flags, const struct sockaddr *to, socklen_t length);
+ssize_t stel__sys_recvmsg(int fd, struct msghdr *message, int flags);
+ssize_t stel__sys_sendmsg(int fd, const struct msghdr *message, int flags);
+
+/* ---- sockets ---- */
+int stel__sys_socket(int domain, int type, int protocol);
+int stel__sys_accept4(int fd, struct sockaddr *address, socklen_t *length, int flags);
+int stel__sys_connect(int fd, const struct sockaddr *address, socklen_t length);
+int stel__sys_bind(int fd, const struct sockaddr *address, socklen_t length);
+int stel__sys_listen(int fd, int backlog);
+int stel__sys_getsockname(int fd, struct sockaddr *address, socklen_t *length);
+int stel__sys_getsockopt(int fd, int level, int option, void *value, socklen_t *length);
+int stel__sys_setsockopt(int fd, int level, int option, const void *value, socklen_t length);
+int stel__sys_shutdown(int fd, int how);
+/* The result is getaddrinfo's own: 0 or EAI_x. */
+int stel__sys_getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **out);
+
+/* ---- descriptors and files ---- */
+int stel__sys_close(int fd);
+int stel__sys_fcntl_getfl(int fd); /* the flags */
+int stel__sys_fstat(int fd, struct stat *out);
+int stel__sys_open(const char *path, int flags, mode_t mode);
+int stel__sys_unlink(const char *path);
+int stel__sys_fsync(int fd);
+int stel__sys_fdatasync(int fd);
+
+/* ---- waiting ---- */
+int stel__sys_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask);
+int stel__sys_eventfd(unsigned initial, int flags);
+int stel__sys_epoll_create1(int flags);
+int stel__sys_epoll_ctl(int epoll_fd, int operation, int fd, struct epoll_event *event);
+/* Nanoseconds where the kernel has epoll_pwait2 (5.11), else milliseconds, rounded up. timeout NULL: no limit. */
+int stel__sys_epoll_pwait2(int epoll_fd, struct epoll_event *events, int count, const struct timespec *timeout,
+                           const sigset_t *mask);
+int stel__sys_futex(uint32_t *word, int operation, uint32_t value, const struct timespec *timeout, uint32_t *other,
+                    uint32_t value3);
+
+/* ---- memory ---- */
+int stel__sys_mmap(void **out, void *address, size_t bytes, int protection, int flags, int fd, off_t offset);
+int stel__sys_munmap(void *address, size_t bytes);
+int stel__sys_mprotect(void *address, size_t bytes, int protection);
+int stel__sys_madvise(void *address, size_t bytes, int advice);
+ssize_t stel__sys_process_madvise(int pidfd, const struct iovec *iov, size_t count, int advice, unsigned flags);
+
+/* ---- processes and threads ---- */
+/* These three act on the calling thread and are not made to fail. */
+int stel__sys_sigmask(int how, const sigset_t *set, sigset_t *previous);
+int stel__sys_sigpending(sigset_t *set);
+int stel__sys_sigtimedwait(const sigset_t *set, siginfo_t *info, const struct timespec *timeout);
+int stel__sys_prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d);
+int stel__sys_pidfd_open(pid_t pid, unsigned flags);
+int stel__sys_sched_getaffinity(pid_t pid, size_t bytes, cpu_set_t *mask);
+int stel__sys_sched_setaffinity(pid_t pid, size_t bytes, const cpu_set_t *mask);
+int stel__sys_pthread_create(pthread_t *out, const pthread_attr_t *attributes, void *(*fn)(void *), void *arg);
+
+#endif

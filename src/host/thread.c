@@ -1,0 +1,36 @@
+/* Threads: starting them with the right signal mask and a name. */
+#include "host/host.h"
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Signals that the kernel sends to the thread that caused them: blocking these would kill without a handler. */
+static const int synchronous[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT };
+
+int stel__thread_start(pthread_t *out, const char *name, void *(*fn)(void *), void *arg) {
+    sigset_t blocked, previous;
+    sigfillset(&blocked);
+    for (size_t i = 0; i < STEL__COUNT_OF(synchronous); i++)
+        sigdelset(&blocked, synchronous[i]);
+    /* The new thread inherits the mask: set it here, so that there is no moment at which it has another one. */
+    int rc = pthread_sigmask(SIG_SETMASK, &blocked, &previous);
+    if (rc != 0) return -rc;
+    pthread_t thread;
+    rc = stel__sys_pthread_create(&thread, NULL, fn, arg);
+    pthread_sigmask(SIG_SETMASK, &previous, NULL);
+    if (rc < 0) return rc;
+    char short_name[16] = { 0 };
+    strncpy(short_name, name, sizeof short_name - 1);
+    (void)pthread_setname_np(thread, short_name); /* cosmetic; the thread is joinable, so it still exists */
+    *out = thread;
+    return 0;
+}
+
+int stel__thread_id(void) {
+    return (int)syscall(SYS_gettid);
+}
+
+void stel__thread_timer_slack(void) {
+    (void)stel__sys_prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
+}

@@ -1,0 +1,74 @@
+/* The scheduler's part of the poller thread: the guarantee that nothing goes unseen when every worker is busy.
+ *
+ * Idle workers poll, expire timers and steal by themselves; a busy one does between two fibers. What is left is a fiber
+ * that does not leave its worker: then its timers, the descriptors, and what waits behind it are nobody's. About every
+ * millisecond the tick looks for that: it expires wheels that are late, polls if nobody has lately, and wakes a
+ * sleeping worker when somebody has a backlog. It also reports such a fiber, once a run. When all workers sleep there
+ * is nothing to guard and the thread may sleep as well, until a worker leaves its sleep (stel__sched_guard_sleep). */
+#include "sched/worker.h"
+#include <inttypes.h>
+
+/* A fiber has held its worker for longer than stall_ns. Its name may be gone by now: then there was no stall. */
+static void report_stall(const stel__worker *w, int64_t held_ns) {
+    const stel__fiber *f = stel__worker_current(w);
+    if (!f) return;
+    stel_fiber handle = stel__fiber_handle(f, stel__load_acquire(&f->life));
+    char name[32] = "";
+    if (stel_fiber_name(handle, name, sizeof name) < 0) return;
+    stel__warn("fiber %" PRIu64 " \"%s\" (entry %p, spawned at %p) has held worker %d for %" PRId64
+               " ms without waiting; blocking calls belong in stel_offload",
+               handle, name, (void *)(uintptr_t)stel__load_relaxed(&f->fn), stel__load_relaxed(&f->spawn_site), w->id,
+               held_ns / 1000000);
+}
+
+static void watch(stel__worker *w, int64_t now) {
+    int64_t stall_ns = w->sched->config.stall_ns;
+    uint64_t switches = stel__load_relaxed(&w->counters.switches);
+    bool asleep = stel__is_asleep(stel__load_relaxed(&w->sleep));
+    if (asleep || switches != w->watched_switches) {
+        w->watched_switches = switches;
+        w->watched_since = now;
+        w->stall_reported = false;
+    } else if (stall_ns > 0 && !w->stall_reported && now - w->watched_since > stall_ns) {
+        w->stall_reported = true;
+        report_stall(w, now - w->watched_since);
+    }
+}
+
+bool stel__sched_tick(stel__sched *s, int64_t now, int64_t tick_ns) {
+    bool all_asleep = true, backlog = stel__inject_size(&s->inject) > 0;
+    for (int i = 0; i < s->worker_count; i++) {
+        stel__worker *w = s->worker[i];
+        watch(w, now);
+        if (stel__is_asleep(stel__load_relaxed(&w->sleep))) continue;
+        all_asleep = false;
+        /* A worker that sleeps will wake for its own timers. */
+        if (stel__load_relaxed(&w->wheel.next) <= now - tick_ns) (void)stel__wheel_expire(&w->wheel, now);
+        backlog |= stel__worker_backlog(w) > stel__load_relaxed(&w->pinned.count);
+    }
+    if (!all_asleep && s->hook.armed && s->hook.armed(s->hook.context) &&
+        stel__load_relaxed(&s->last_poll) < now - tick_ns && stel__poll_claim(s, -1)) {
+        stel__store_relaxed(&s->last_poll, now);
+        s->hook.poll(s->hook.context);
+        stel__poll_release(s);
+    }
+    if (backlog && stel__load_relaxed(&s->sleeping) && !stel__load_relaxed(&s->searching)) stel__wake_searcher(s);
+    if (!all_asleep && s->on_empty && stel__sched_live_counted(s) == 0) s->on_empty(s->on_empty_context);
+    return all_asleep;
+}
+
+bool stel__sched_guard_sleep(stel__sched *s) {
+    stel__store_seq_cst(&s->guard_asleep, true);
+    /* Against go_to_sleep in idle.c: a worker that leaves sleep changes `sleep` first and looks at guard_asleep then.
+     */
+    for (int i = 0; i < s->worker_count; i++)
+        if (!stel__is_asleep(stel__load_seq_cst(&s->worker[i]->sleep))) {
+            stel__store_seq_cst(&s->guard_asleep, false);
+            return false;
+        }
+    return true;
+}
+
+void stel__sched_guard_awake(stel__sched *s) {
+    stel__store_seq_cst(&s->guard_asleep, false);
+}

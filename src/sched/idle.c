@@ -1,0 +1,192 @@
+/* A worker without work. It looks at everybody else's queues (steals), and when there is nothing it sleeps: the first
+ * to ask sleeps in the poll, so that readiness wakes the one who will handle it and no event passes from hand to hand;
+ * the others on a futex. Each sleeps at most until the earliest timer on its own wheel.
+ *
+ * States of a worker, in `sleep`, and who takes each edge:
+ *   AWAKE         it runs, or looks for work                    itself, before it sleeps: -> ASLEEP_FUTEX, ASLEEP_POLL
+ *   ASLEEP_FUTEX  in futex_wait on `sleep`, or about to be      a waker: -> AWAKE(_TO_SEARCH), then a futex wake
+ *   ASLEEP_POLL   in hook.wait, or about to be; holds the poll  a waker: -> AWAKE(_TO_SEARCH), then hook.interrupt
+ *                                                               itself, when the sleep ended for another reason: ->
+ * AWAKE Every edge out of ASLEEP is a compare-and-swap; who takes it lowers `sleeping`.
+ *
+ * Going to sleep without missing a wake: announce (sleep, sleeping), stop searching, fence, look at everything again;
+ * ready.c has the other half. It is modelled in tests/model. What a worker looks at: injection queue, its own queues,
+ * the others' spawns, rings and levels. It does not look at the others' next slots: those belong to a fiber that is
+ * about to leave; if it does not leave, the poller thread wakes a searcher, and steal_next takes what has not moved in
+ * between.
+ *
+ * `searching` counts the workers that look for something to steal, a woken one from the moment of its wake. The last
+ * one to find something passes the search on if there is more: so a burst wakes one worker after the other, not all at
+ * once. */
+#include "sched/worker.h"
+
+enum { STARVED_RETRY_NS = 10 * 1000 * 1000 };
+
+bool stel__poll_claim(stel__sched *s, int who) {
+    int nobody = 0;
+    return stel__load_relaxed(&s->poll_claim) == 0 && stel__cas_acquire(&s->poll_claim, &nobody, who);
+}
+void stel__poll_release(stel__sched *s) {
+    stel__store_release(&s->poll_claim, 0);
+}
+
+/* ---- stealing ---- */
+
+/* The slot of a worker that has not switched since this thief saw it last: its fiber does not leave. */
+static stel__fiber *steal_next(stel__worker *w, stel__worker *victim) {
+    if (!stel__load_relaxed(&victim->next)) return NULL;
+    uint64_t switches = stel__load_relaxed(&victim->counters.switches);
+    if (w->seen_victim == victim->id && w->seen_switches == switches)
+        return stel__xchg_acq_rel(&victim->next, NULL); /* pairs with the owner's exchange */
+    w->seen_victim = victim->id;
+    w->seen_switches = switches;
+    return NULL;
+}
+
+static stel__fiber *steal_from(stel__worker *w, stel__worker *victim, bool *again) {
+    stel__fiber *f = stel__deque_steal(&victim->spawns, again);
+    if (!f) f = stel__deque_steal(&victim->ring, again);
+    if (!f && stel__load_relaxed(&victim->levels.bitmap)) f = stel__levels_pop(&victim->levels, ~0u);
+    if (!f) f = steal_next(w, victim);
+    return f;
+}
+
+static stel__fiber *steal(stel__worker *w) {
+    stel__sched *s = w->sched;
+    for (bool again = true; again;) {
+        again = false;
+        int start = (int)stel__oracle_below(&w->oracle, (uint32_t)s->worker_count);
+        for (int i = 0; i < s->worker_count; i++) {
+            stel__worker *victim = s->worker[(start + i) % s->worker_count];
+            stel__fiber *f = victim == w ? NULL : steal_from(w, victim, &again);
+            if (f) {
+                stel__count(&w->counters.steals, 1);
+                return f;
+            }
+        }
+    }
+    return NULL;
+}
+
+/* Stop searching; the last one to stop with something in hand passes the search on. */
+static void stop_searching(stel__worker *w, bool found) {
+    stel__sched *s = w->sched;
+    if (!w->searching) return;
+    w->searching = false;
+    bool last = stel__sub_seq_cst(&s->searching, 1) == 1;
+    if (found && last && stel__load_seq_cst(&s->sleeping)) {
+        uint64_t backlog = stel__inject_size(&s->inject);
+        for (int i = 0; i < s->worker_count; i++)
+            backlog += stel__worker_backlog(s->worker[i]);
+        if (backlog > 1) stel__wake_searcher(s);
+    }
+}
+
+/* ---- sleeping ---- */
+
+/* The second look, after the announcement. */
+static bool anything_to_do(stel__worker *w) {
+    stel__sched *s = w->sched;
+    if (stel__load_relaxed(&s->halt) || stel__inject_size(&s->inject) || stel__worker_backlog(w)) return true;
+    for (int i = 0; i < s->worker_count; i++) {
+        const stel__worker *other = s->worker[i];
+        if (stel__deque_size(&other->spawns) || stel__deque_size(&other->ring) ||
+            stel__load_relaxed(&other->levels.count))
+            return true;
+    }
+    return false;
+}
+
+/* Is the last counted fiber gone? Asked by the last worker that goes to sleep. */
+static void check_empty(stel__sched *s) {
+    if (s->on_empty && stel__load_seq_cst(&s->sleeping) == s->worker_count && stel__sched_live_counted(s) == 0)
+        s->on_empty(s->on_empty_context);
+}
+
+static void block(stel__worker *w, enum stel__sleep_mode mode) {
+    stel__sched *s = w->sched;
+    int64_t until = stel__load_relaxed(&w->wheel.next);
+    if (STEL__UNLIKELY(stel__load_relaxed(&s->starved_count))) {
+        int64_t retry = stel__time_add(w->now, STARVED_RETRY_NS);
+        if (retry < until) until = retry;
+    }
+    if (mode == STEL__ASLEEP_POLL) {
+        stel__count(&w->counters.polls, 1);
+        s->hook.wait(s->hook.context, until);
+    } else {
+        (void)stel__futex_wait(&w->sleep, STEL__ASLEEP_FUTEX, until);
+    }
+}
+
+static void go_to_sleep(stel__worker *w) {
+    stel__sched *s = w->sched;
+    bool poll = s->hook.wait && s->hook.armed(s->hook.context) && stel__poll_claim(s, w->id + 1);
+    uint32_t mode = poll ? STEL__ASLEEP_POLL : STEL__ASLEEP_FUTEX;
+    stel__store_seq_cst(&w->sleep, mode);
+    stel__add_seq_cst(&s->sleeping, 1);
+    stop_searching(w, false);
+    stel__fence_seq_cst(); /* the pair with ready.c */
+    if (!anything_to_do(w)) {
+        check_empty(s);
+        block(w, (enum stel__sleep_mode)mode);
+    }
+    if (stel__cas_seq_cst(&w->sleep, &mode, STEL__AWAKE)) {
+        stel__sub_seq_cst(&s->sleeping, 1);
+    } else {
+        w->searching = mode == STEL__AWAKE_TO_SEARCH;
+        stel__store_relaxed(&w->sleep, STEL__AWAKE);
+    }
+    w->now = stel__clock_now();
+    if (poll) {
+        stel__store_relaxed(&s->last_poll, w->now);
+        stel__poll_release(s);
+    }
+    if (STEL__UNLIKELY(stel__load_seq_cst(&s->guard_asleep)) && s->on_guard_needed)
+        s->on_guard_needed(s->on_guard_needed_context);
+}
+
+static stel__fiber *find_work(stel__worker *w) {
+    stel__fiber *f = stel__worker_pick(w);
+    if (f || w->sched->alone) return f;
+    if (!w->searching) {
+        w->searching = true;
+        stel__add_seq_cst(&w->sched->searching, 1);
+    }
+    for (int round = 0; round < 2 && !f; round++)
+        f = steal(w);
+    return f;
+}
+
+static void idle_loop(stel__worker *w) {
+    stel__sched *s = w->sched;
+    while (!stel__load_acquire(&s->halt)) {
+        if (stel__load_relaxed(&w->wheel.next) <= w->now) stel__worker_look_around(w);
+        stel__fiber *f = find_work(w);
+        if (!f) {
+            go_to_sleep(w);
+            continue;
+        }
+        stop_searching(w, true);
+        if (STEL__LIKELY(f->stack) || stel__worker_can_run(w, f)) stel__worker_run(w, f);
+    }
+    stop_searching(w, false);
+}
+
+void *stel__worker_main(void *arg) {
+    stel__worker *w = arg;
+    stel__worker_self_set(w);
+    w->thread_id = stel__thread_id();
+    w->fp_words = stel__fp_save();
+    w->now = stel__clock_now();
+    stel__thread_timer_slack();
+    if (w->sched->config.enable_cpu_affinity > 0) (void)stel__cpu_bind(w->id);
+    stel__sanitize_thread_self(&w->sanitizer);
+    if (stel__overflow_enter_thread(&w->signal_stack) < 0) w->signal_stack = NULL;
+    idle_loop(w);
+    stel__wheel_clear(&w->wheel);
+    stel__stack_cache_flush(&w->stacks);
+    stel__block_spill(&w->blocks, 0);
+    if (w->signal_stack) stel__overflow_leave_thread(w->signal_stack);
+    stel__worker_self_set(NULL);
+    return NULL;
+}

@@ -1,0 +1,69 @@
+/* sched: fibers and their life, the workers that run them, their queues, and the timing wheels. Knows that fibers sleep
+ * but not why. The runtime room starts and stops the workers and plugs in the idle hook, through which workers poll for
+ * I/O without knowing what I/O is.
+ *
+ *   waiter.h  how everything waits and is woken
+ *   here      what the other rooms may ask of schedulers and fibers */
+#ifndef STEL_SCHED_H
+#define STEL_SCHED_H
+
+#include "base/base.h"
+#include "host/host.h"
+#include "sched/waiter.h"
+#include <stellane/fiber.h>
+#include <stellane/runtime.h>
+#include <stellane/scope.h>
+
+typedef struct stel__sched stel__sched; /* one scheduler: the workers of one runtime */
+
+/* What an idle worker does instead of sleeping. All may be called from any worker; wait and poll only by one at a time
+ * (sched sees to it). */
+typedef struct stel__idle_hook {
+    void *context;
+    void (*wait)(void *context, int64_t until); /* block until an event, interrupt or until; wakes whom it finds */
+    void (*poll)(void *context);                /* the same without blocking */
+    void (*interrupt)(void *context);           /* end a wait from another thread */
+    bool (*armed)(void *context);               /* is anything parked on a descriptor? if not, poll is skipped */
+} stel__idle_hook;
+
+/* ---- life of a scheduler: runtime only ---- */
+int stel__sched_create(stel__sched **out, const stel_config *c, stel_runtime *owner, const stel__idle_hook *hook);
+int stel__sched_start(stel__sched *s);    /* start the worker threads */
+void stel__sched_close(stel__sched *s);   /* refuse spawns from outside from now on */
+void stel__sched_halt(stel__sched *s);    /* stop and join the workers; no fiber may be left */
+void stel__sched_destroy(stel__sched *s); /* stale-ify every handle, free everything */
+stel_runtime *stel__sched_owner(stel__sched *s);
+stel__sched *stel__sched_current(void); /* the caller's, or NULL on a plain thread */
+
+int stel__sched_spawn(stel__sched *s, stel_fiber *out, const stel_spawn_options *o, stel_fn *fn, void *arg,
+                      void *spawn_site);
+
+/* Where stel_spawn of a plain thread goes: pin gives the oldest running scheduler and keeps it from being destroyed
+ * until unpin; NULL: none runs. Installed by the runtime room before the first scheduler is created. */
+void stel__sched_set_default(stel__sched *(*pin)(void), void (*unpin)(stel__sched *));
+
+/* Live fibers: all, and counted ones (without background). Exact when it returns 0 for counted: see sched.c. */
+uint64_t stel__sched_live(stel__sched *s);
+uint64_t stel__sched_live_counted(stel__sched *s);
+/* Called by workers that find the counted fibers gone (at most once a runtime), on the worker's own stack. */
+void stel__sched_on_empty(stel__sched *s, void (*fn)(void *context), void *context);
+void stel__sched_cancel_all(stel__sched *s, bool background_only);
+void stel__sched_report_survivors(stel__sched *s); /* lines on stderr: name, age, what it waits for */
+/* Called about every millisecond by the poller thread: polls for descriptors if no worker did, expires wheels of stuck
+ * workers, wakes a worker for a backlog, reports stalls. Returns true when every worker is asleep. */
+bool stel__sched_tick(stel__sched *s, int64_t now, int64_t tick_ns);
+/* The poller thread is going to sleep for good / is awake. wake_guard is called by a worker that leaves sleep
+ * meanwhile. */
+bool stel__sched_guard_sleep(stel__sched *s); /* false: somebody is awake after all */
+void stel__sched_guard_awake(stel__sched *s);
+void stel__sched_on_guard_needed(stel__sched *s, void (*fn)(void *context), void *context);
+
+/* ---- figures: observe only ---- */
+void stel__sched_stats(stel__sched *s, stel_stats *out);
+int stel__sched_worker_stats(stel__sched *s, int worker, stel_worker_stats *out);
+int64_t stel__sched_worker_cpu(stel__sched *s, int worker); /* ns on a CPU; only between start and halt */
+
+/* The seeded oracle of the calling worker (fibers), or a thread-local one. */
+stel__oracle *stel__oracle_self(void);
+
+#endif

@@ -1,0 +1,274 @@
+/* A worker's hot path: choose the next fiber, switch to it, and finish with the one that was left.
+ *
+ * Fibers switch straight to one another. The fiber that leaves picks its successor on its own stack; only when there is
+ * none does it switch to the worker's own context, where the idle loop steals, polls and sleeps (idle.c). All switches
+ * of the library go through the one in switch_to.
+ *
+ * What is left undone. A fiber that leaves cannot be handed on before its context is saved, or another worker could run
+ * it on a stack that is still in use. So it notes in its worker what is to be done with it (enum stel__after), and
+ * whoever runs next on this worker does that first of all: `finish`.
+ *
+ *   YIELD  put it on the ring
+ *   PARK   PREPARED -> PARKED in its word; or, when somebody woke it meanwhile, make it runnable (waiter.c has the
+ * table) END    give its stack back. Its block is not touched: the joiner may have freed it already
+ *
+ * Where fibers wait for their turn, in the order in which pick looks:
+ *   next    one slot: the fiber woken last by the running one. A pair that talks to each other stays in it
+ *   spawns  new fibers, newest first: a tree of them is walked depth first, so it needs few stacks
+ *   ring    first in, first out: yields, what next displaced, what polling and timers woke
+ * next and spawns together run at most STREAK_MAX in a row before the ring has a turn. Every CHECK_INTERVAL dispatches
+ * the worker looks at what could starve otherwise: injection queue, descriptors, timers, its oldest spawn, low
+ * priorities. Levels (inject.h) hold the few fibers with a priority or a place of their own: urgent ones go before all
+ * others.
+ *
+ * A stack is bound at the first run, not at the spawn: fibers that wait for their turn cost a block only. When no stack
+ * can be had the fiber is set aside (starve) and tried again; if nothing else can run that could give one back, it ends
+ * with -ENOMEM without having run. */
+#include "sched/worker.h"
+
+enum {
+    LEVELS_URGENT = (1 << STEL__LEVEL_NORMAL) - 1,
+    LEVELS_NORMAL = 1 << STEL__LEVEL_NORMAL,
+    LEVELS_LOW = 0xff & ~(LEVELS_URGENT | LEVELS_NORMAL)
+};
+
+static __thread stel__worker *self __attribute__((tls_model("initial-exec")));
+
+stel__worker *stel__worker_self(void) {
+    __asm__ volatile("");
+    return self;
+}
+void stel__worker_self_set(stel__worker *w) {
+    self = w;
+}
+
+/* PREPARED -> PARKED, or straight on if the fiber was woken between its last look and the switch.
+ *
+ *   parking side                               cancel, unpark
+ *     swap word: PREPARED -> PARKED              swap life: set CANCELLED or TOKEN
+ *     load life                                  load word
+ * Both swaps are sequentially consistent, so at least one side sees the other, and a word that is PARKED is then
+ * swapped to WOKEN by one of them. f may run and end on another worker as soon as it is PARKED: after that only its
+ * word is touched, and only by a swap that names this wait. */
+static void finish_park(stel__worker *w, stel__fiber *f) {
+    uint64_t word = stel__load_relaxed(&f->waiter.word);
+    uint64_t parked = (word & ~(uint64_t)STEL__WORD_STATE) | STEL__WORD_PARKED | w->park_flags;
+    if ((word & STEL__WORD_STATE) != STEL__WORD_PREPARED || !stel__cas_seq_cst(&f->waiter.word, &word, parked)) {
+        stel__ready(f);
+        return;
+    }
+    if (w->park_flags & (STEL__WORD_INTERRUPTIBLE | STEL__WORD_TOKEN)) stel__waiter_recheck(f, parked);
+}
+
+/* First thing on every context that comes to run. */
+static inline void finish(stel__worker *w) {
+    enum stel__after after = w->after;
+    w->after = STEL__AFTER_NOTHING;
+    if (after == STEL__AFTER_PARK) {
+        finish_park(w, w->previous);
+    } else if (after == STEL__AFTER_YIELD) {
+        stel__ready_yielded(w, w->previous);
+    } else if (after == STEL__AFTER_END) {
+        stel__sanitize_fiber_free(&w->dying_sanitizer);
+        stel__stack_put(&w->stacks, w->dying_stack);
+    }
+}
+
+/* Control words of fibers that have their own: what leaves is saved, what comes is loaded. */
+STEL__COLD static void switch_fp(stel__worker *w, stel__fiber *from, stel__fiber *to) {
+    if (from && (stel__fiber_flags(from) & STEL_FP_ENVIRONMENT)) from->extra->fp_words = stel__fp_save();
+    bool own = to && (stel__fiber_flags(to) & STEL_FP_ENVIRONMENT);
+    stel__fp_load(own ? to->extra->fp_words : w->fp_words);
+}
+
+/* The one switch. from and to: fibers, or NULL for the worker's own context. Not inlined: the asm in the switch has a
+ * label, and the site should be shared. Returns on whatever worker resumes the caller. */
+STEL__NOINLINE static void switch_to(stel__worker *w, stel__fiber *from, stel__fiber *to) {
+    unsigned flags = (from ? stel__fiber_flags(from) : 0u) | (to ? stel__fiber_flags(to) : 0u);
+    if (STEL__UNLIKELY(flags & STEL_FP_ENVIRONMENT)) switch_fp(w, from, to);
+    stel__context *save = from ? &from->at.context : &w->context;
+    if (w->after == STEL__AFTER_END) save = &w->nowhere;
+    stel__store_relaxed(&w->running, to);
+    stel__count(&w->counters.switches, 1);
+#ifdef STEL__SANITIZED
+    stel__sanitizer_fiber *leaving = !from                 ? &w->sanitizer
+                                     : save == &w->nowhere ? &w->dying_sanitizer
+                                                           : &from->sanitizer;
+    stel__sanitize_before_switch(leaving, to ? &to->sanitizer : &w->sanitizer, save == &w->nowhere);
+#endif
+    w = stel__context_switch(save, to ? &to->at.context : &w->context, w);
+#ifdef STEL__SANITIZED
+    stel__sanitize_after_switch(stel__worker_current(w) ? &stel__worker_current(w)->sanitizer : &w->sanitizer, NULL);
+#endif
+    finish(w);
+}
+
+/* Where every fiber begins. */
+static void fiber_main(void *word) {
+    stel__worker *w = word;
+    stel__fiber *f = stel__worker_current(w);
+    void *arg = w->first_arg;
+#ifdef STEL__SANITIZED
+    stel__sanitize_after_switch(&f->sanitizer, NULL);
+#endif
+    finish(w);
+    stel__fiber_end(f, stel__load_relaxed(&f->fn)(arg));
+}
+
+/* The first run: a stack, and a context on it. */
+STEL__NOINLINE static bool bind_stack(stel__worker *w, stel__fiber *f) {
+    stel__stack *s = stel__stack_get(&w->stacks, f->stack_class);
+    if (STEL__UNLIKELY(!s)) return false;
+    f->stack = s;
+    w->first_arg = f->at.arg;
+    stel__context_make(&f->at.context, stel__stack_top(s), fiber_main);
+    if (stel__fiber_flags(f) & STEL_NO_MIGRATE) f->pinned = ((unsigned)w->id + 1) & 0xfff;
+#ifdef STEL__SANITIZED
+    char *low = stel__stack_low(s);
+    stel__sanitize_fiber_new(&f->sanitizer, low, (size_t)((char *)stel__stack_top(s) - low));
+#endif
+    return true;
+}
+
+/* No stack for f now: set it aside. Whoever runs out of other work tries again. */
+STEL__COLD static void starve(stel__worker *w, stel__fiber *f) {
+    static _Atomic unsigned said;
+    stel__sched *s = w->sched;
+    stel__warn_once(&said, "no memory for a fiber's stack; fibers wait until one is free");
+    stel__lock_take(&s->starved_lock);
+    f->queue.run_next = s->starved;
+    s->starved = f;
+    stel__count(&s->starved_count, 1);
+    stel__lock_give(&s->starved_lock);
+}
+
+STEL__COLD static stel__fiber *starved_pop(stel__sched *s) {
+    stel__lock_take(&s->starved_lock);
+    stel__fiber *f = s->starved;
+    if (f) {
+        s->starved = f->queue.run_next;
+        stel__store_relaxed(&s->starved_count, stel__load_relaxed(&s->starved_count) - 1);
+        stel__store_relaxed(&f->queue.limit, STEL_FOREVER);
+    }
+    stel__lock_give(&s->starved_lock);
+    return f;
+}
+
+void stel__worker_look_around(stel__worker *w) {
+    stel__sched *s = w->sched;
+    w->now = stel__clock_now();
+    if (stel__load_relaxed(&w->wheel.next) <= w->now)
+        stel__count(&w->counters.timers_fired, stel__wheel_expire(&w->wheel, w->now));
+    if (s->hook.armed && s->hook.armed(s->hook.context) && stel__poll_claim(s, w->id + 1)) {
+        stel__store_relaxed(&s->last_poll, w->now);
+        stel__count(&w->counters.polls, 1);
+        s->hook.poll(s->hook.context);
+        stel__poll_release(s);
+    }
+    uint64_t backlog = stel__worker_backlog(w);
+    if (backlog > stel__load_relaxed(&w->counters.queue_peak)) stel__store_relaxed(&w->counters.queue_peak, backlog);
+    stel__sched_sample_peak(s);
+}
+
+/* Every CHECK_INTERVAL dispatches: give a turn to what the usual order could starve. */
+STEL__NOINLINE static stel__fiber *pick_periodic(stel__worker *w) {
+    w->until_check = STEL__CHECK_INTERVAL;
+    stel__fiber *running = stel__worker_current(w);
+    stel__store_relaxed(&w->running,
+                        NULL); /* what wakes now is woken by the poll, not by the fiber that happens to call */
+    stel__worker_look_around(w);
+    stel__store_relaxed(&w->running, running);
+    stel__fiber *f = stel__inject_pop(&w->sched->inject);
+    if (!f && stel__load_relaxed(&w->sched->starved_count)) f = starved_pop(w->sched);
+    if (!f) f = stel__deque_take_oldest(&w->spawns, w->sched->alone);
+    if (!f && (stel__load_relaxed(&w->levels.bitmap) & LEVELS_LOW)) f = stel__levels_pop(&w->levels, LEVELS_LOW);
+    if (!f && (stel__load_relaxed(&w->pinned.bitmap) & LEVELS_LOW)) f = stel__levels_pop(&w->pinned, LEVELS_LOW);
+    return f;
+}
+
+static inline stel__fiber *take_next(stel__worker *w) {
+    stel__fiber *f = stel__load_relaxed(&w->next);
+    if (!f) return NULL;
+    if (w->sched->alone) {
+        stel__store_relaxed(&w->next, NULL);
+        return f;
+    }
+    return stel__xchg_acq_rel(&w->next, NULL); /* a thief may have been faster */
+}
+
+static stel__fiber *take_levels(stel__worker *w, uint32_t wanted) {
+    stel__fiber *f = NULL;
+    if (stel__load_relaxed(&w->pinned.bitmap) & wanted) f = stel__levels_pop(&w->pinned, wanted);
+    if (!f && (stel__load_relaxed(&w->levels.bitmap) & wanted)) f = stel__levels_pop(&w->levels, wanted);
+    return f;
+}
+
+static stel__fiber *pick_any(stel__worker *w) {
+    stel__fiber *f;
+    bool alone = w->sched->alone;
+    if (STEL__UNLIKELY(--w->until_check == 0) && (f = pick_periodic(w))) return f;
+    uint32_t levels = stel__load_relaxed(&w->levels.bitmap) | stel__load_relaxed(&w->pinned.bitmap);
+    if (STEL__UNLIKELY(levels & LEVELS_URGENT) && (f = take_levels(w, LEVELS_URGENT))) return f;
+    if (STEL__LIKELY(w->streak < STEL__STREAK_MAX)) {
+        w->streak++;
+        if ((f = take_next(w)) || (f = stel__deque_take(&w->spawns, alone))) return f;
+    }
+    w->streak = 0;
+    if (STEL__UNLIKELY(levels & LEVELS_NORMAL) && (f = take_levels(w, LEVELS_NORMAL))) return f;
+    if ((f = stel__deque_take_oldest(&w->ring, alone))) return f;
+    if ((f = take_next(w)) || (f = stel__deque_take(&w->spawns, alone))) return f;
+    if (levels && (f = take_levels(w, ~0u))) return f;
+    if (stel__inject_size(&w->sched->inject) && (f = stel__inject_pop(&w->sched->inject))) return f;
+    if (STEL__UNLIKELY(stel__load_relaxed(&w->sched->starved_count))) return starved_pop(w->sched);
+    return NULL;
+}
+
+bool stel__worker_can_run(stel__worker *w, stel__fiber *f) {
+    if (STEL__LIKELY(bind_stack(w, f))) return true;
+    /* Somebody else lives, and may end and leave a stack behind: wait for that. */
+    if (stel__sched_live(w->sched) > stel__load_relaxed(&w->sched->starved_count) + 1)
+        starve(w, f);
+    else
+        stel__fiber_complete(w, f, -ENOMEM);
+    return false;
+}
+
+stel__fiber *stel__worker_pick(stel__worker *w) {
+    for (;;) {
+        stel__fiber *f = pick_any(w);
+        if (STEL__LIKELY(!f || f->stack) || stel__worker_can_run(w, f)) return f;
+        if (!stel__worker_backlog(w)) return NULL; /* go and sleep on it: see STARVED_RETRY_NS in idle.c */
+    }
+}
+
+void stel__worker_leave(stel__worker *w, enum stel__after after) {
+    stel__fiber *from = stel__worker_current(w);
+    stel__fiber *to = stel__worker_pick(w);
+    if (after == STEL__AFTER_YIELD && !to) return; /* nobody else wants to run */
+    w->after = after;
+    w->previous = from;
+    switch_to(w, from, to);
+}
+
+void stel__worker_run(stel__worker *w, stel__fiber *f) {
+    switch_to(w, NULL, f);
+}
+
+/* The end of a fiber. Its block is given up before the switch, so that a joiner that becomes runnable is the next to
+ * run; what is still in use, the stack, is remembered in the worker. */
+void stel__fiber_end(stel__fiber *f, int result) {
+    stel__waiter_end(&f->waiter);
+    stel__locals_destroy(f);
+    stel__wheel_disarm(stel__wheel_of, f);
+    stel__worker *w = stel__worker_self(); /* the destructors may have waited */
+    w->dying_stack = f->stack;
+#ifdef STEL__SANITIZED
+    w->dying_sanitizer = f->sanitizer;
+#endif
+    if (STEL__UNLIKELY(stel__fiber_flags(f) & STEL_FP_ENVIRONMENT)) stel__fp_load(w->fp_words);
+    stel__fiber_complete(w, f, result);
+    stel__fiber *to = stel__worker_pick(w);
+    w->after = STEL__AFTER_END;
+    switch_to(w, NULL, to);
+    __builtin_unreachable();
+}

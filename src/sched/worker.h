@@ -1,0 +1,176 @@
+/* Workers and the scheduler they belong to: the structures, and what the files of this room call in one another.
+ *
+ *   worker.c  the one switch, what follows it, and the choice of the next fiber
+ *   ready.c   making a fiber runnable: which queue, and whom to wake for it
+ *   idle.c    a worker without work: stealing, polling, sleeping
+ *   waiter.c  one wait of one fiber or thread
+ *   life.c    spawn, join, cancel, ...; local.c fiber-local values and names; sched.c start, stop, counting; guard.c
+ * the poller thread's tick */
+#ifndef STEL_SCHED_WORKER_H
+#define STEL_SCHED_WORKER_H
+
+#include "sched/deque.h"
+#include "sched/fiber.h"
+#include "sched/inject.h"
+#include "sched/wheel.h"
+
+typedef struct stel__worker stel__worker;
+
+/* How a worker sleeps; its waker must use the matching wake. */
+enum stel__sleep_mode {
+    STEL__AWAKE = 0,
+    STEL__ASLEEP_FUTEX = 1,
+    STEL__ASLEEP_POLL = 2,
+    STEL__AWAKE_TO_SEARCH = 3 /* woken, and counted in sched->searching by the waker */
+};
+static inline bool stel__is_asleep(uint32_t mode) {
+    return mode == STEL__ASLEEP_FUTEX || mode == STEL__ASLEEP_POLL;
+}
+
+/* What is to be done with the fiber that was left, once its context is saved: by whoever runs next on the worker. */
+enum stel__after { STEL__AFTER_NOTHING, STEL__AFTER_YIELD, STEL__AFTER_PARK, STEL__AFTER_END };
+
+enum {
+    STEL__CHECK_INTERVAL = 61, /* dispatches between looks at clock, timers, injection queue, poll, oldest spawn */
+    STEL__STREAK_MAX = 31      /* fibers from next slot and deque in a row before the FIFO ring has its turn */
+};
+
+/* Single writer (the worker), read by anybody: stel__count. */
+typedef struct stel__worker_counters {
+    _Atomic uint64_t spawned, spawned_background, executed, executed_background, failed;
+    _Atomic uint64_t switches, steals, parks, polls, timers_fired, wakes_remote, duration_ns, queue_peak;
+} stel__worker_counters;
+
+struct stel__worker {
+    /* fixed */
+    stel__sched *sched;
+    int id;
+    pthread_t thread;
+    _Atomic int thread_id;
+
+    /* the worker's thread only */
+    _Atomic(stel__fiber *) running; /* stel__worker_current; the poller thread looks, too */
+    uint32_t until_check;           /* dispatches left before the next look around */
+    uint32_t streak;
+    int64_t now; /* the cached clock */
+    enum stel__after after;
+    unsigned park_flags;      /* AFTER_PARK: to be set in the word with PARKED */
+    stel__fiber *previous;    /* AFTER_YIELD, AFTER_PARK */
+    stel__stack *dying_stack; /* AFTER_END: the stack that was left for good */
+    void *first_arg;          /* for the fiber whose first run this is */
+    stel__context context;    /* the idle loop's, while a fiber runs */
+    stel__context nowhere;    /* where the context of a fiber that ends is written to */
+    uint64_t fp_words;        /* the control words of every fiber without words of its own */
+    bool searching;           /* counted in sched->searching */
+    bool halted;
+    stel__stack_cache stacks;
+    stel__free_blocks blocks;
+    stel__oracle oracle;
+    void *signal_stack;
+    uint64_t seen_switches; /* of the victim looked at last: see steal_next */
+    int seen_victim;
+#ifdef STEL__SANITIZED
+    stel__sanitizer_fiber sanitizer, dying_sanitizer;
+#endif
+
+    /* owner pushes and takes, others steal */
+    STEL__ALIGNED(STEL__CACHE_LINE) _Atomic(stel__fiber *) next; /* woken by the running fiber: its successor */
+    stel__deque spawns;
+    stel__deque ring;
+    stel__levels levels; /* with a priority of their own; may be stolen */
+    stel__levels pinned; /* must run here; filled from anywhere */
+
+    /* others wake */
+    STEL__ALIGNED(STEL__CACHE_LINE) stel__futex sleep; /* enum stel__sleep_mode */
+
+    STEL__ALIGNED(STEL__CACHE_LINE) stel__worker_counters counters;
+
+    /* the poller thread only */
+    STEL__ALIGNED(STEL__CACHE_LINE) uint64_t watched_switches;
+    int64_t watched_since;
+    bool stall_reported;
+
+    STEL__ALIGNED(STEL__CACHE_LINE) stel__wheel wheel;
+};
+
+struct stel__sched {
+    /* fixed after create */
+    stel_config config;
+    stel_runtime *owner;
+    stel__idle_hook hook;
+    int worker_count;
+    bool alone; /* one worker: nobody steals */
+    int stack_class;
+    void (*on_empty)(void *context);
+    void *on_empty_context;
+    void (*on_guard_needed)(void *context);
+    void *on_guard_needed_context;
+
+    /* atomic */
+    STEL__ALIGNED(STEL__CACHE_LINE) _Atomic int sleeping; /* workers whose sleep is not AWAKE */
+    _Atomic int searching;  /* workers that look for something to steal, or have been woken to do so */
+    _Atomic int poll_claim; /* 1 + the worker that polls, -1 the poller thread, 0 nobody */
+    _Atomic bool halt, closed, guard_asleep;
+    _Atomic int64_t last_poll;
+    _Atomic uint64_t spawned_outside, spawned_outside_background; /* by plain threads */
+    _Atomic uint64_t wakes_outside;
+    _Atomic int visitors; /* strangers in the middle of a wake: see ready.c */
+    _Atomic uint64_t peak_active;
+
+    /* under lock: fibers that could not be given a stack, see starve in worker.c */
+    STEL__ALIGNED(STEL__CACHE_LINE) stel__lock starved_lock;
+    stel__fiber *starved;
+    _Atomic uint32_t starved_count;
+
+    stel__inject inject;
+    stel__worker *worker[];
+};
+
+/* The worker of the calling thread, or NULL. A function, not inlined: compilers may keep a thread-local's address
+ * across a switch, after which it is another thread's. */
+STEL__NOINLINE stel__worker *stel__worker_self(void);
+void stel__worker_self_set(stel__worker *w);
+
+/* The fiber that w runs; NULL: w is on its own context. */
+static inline stel__fiber *stel__worker_current(const stel__worker *w) {
+    return stel__load_relaxed(&w->running);
+}
+
+/* worker.c */
+void stel__worker_leave(stel__worker *w, enum stel__after after); /* run another fiber; returns when resumed */
+void stel__worker_run(stel__worker *w, stel__fiber *f);           /* from the idle loop */
+stel__fiber *stel__worker_pick(stel__worker *w); /* the next fiber, its stack bound; NULL: nothing here */
+STEL_NORETURN void stel__fiber_end(stel__fiber *f, int result);
+bool stel__worker_can_run(stel__worker *w, stel__fiber *f); /* has f a stack now? if not, it was set aside or ended */
+void stel__worker_look_around(stel__worker *w);             /* clock and timers, and a poll that does not block */
+
+/* ready.c */
+void stel__ready(stel__fiber *f);                          /* a fiber that was woken, from anywhere */
+void stel__ready_spawned(stel__worker *w, stel__fiber *f); /* w NULL: from outside */
+void stel__ready_yielded(stel__worker *w, stel__fiber *f);
+bool stel__wake_worker(stel__worker *w, enum stel__sleep_mode to);
+void stel__wake_searcher(stel__sched *s); /* one sleeping worker, if none is searching */
+static inline uint64_t stel__worker_backlog(const stel__worker *w) {
+    return (uint64_t)(stel__deque_size(&w->spawns) + stel__deque_size(&w->ring)) +
+           stel__load_relaxed(&w->levels.count) + stel__load_relaxed(&w->pinned.count) +
+           (stel__load_relaxed(&w->next) != NULL);
+}
+
+/* idle.c */
+void *stel__worker_main(void *worker);
+bool stel__poll_claim(stel__sched *s, int who);
+void stel__poll_release(stel__sched *s);
+
+/* sched.c */
+stel__wheel *stel__wheel_of(stel__sched *s, uint16_t name);
+void stel__sched_sample_peak(stel__sched *s);
+
+/* life.c, local.c */
+void stel__fiber_complete(stel__worker *w, stel__fiber *f,
+                          int result); /* tell the joiner; the block is gone after it */
+void stel__locals_destroy(stel__fiber *f);
+stel__extra *stel__fiber_extra(stel__fiber *f); /* made if need be; NULL: no memory */
+void stel__fiber_extra_free(stel__fiber *f);
+void stel__fiber_set_name(stel__fiber *f, const char *name); /* f has an extra */
+
+#endif

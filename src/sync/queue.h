@@ -1,0 +1,87 @@
+/* Queues of waiters: what the objects of this room share. Private to sync.
+ *
+ * An object is a lock, a list of nodes and some state. A waiter is chosen by taking its node off the list under the
+ * lock; STEL__NODE_QUEUED says under the lock whether a node is still on it. A chosen waiter has succeeded, also when
+ * its time ran out before the wake reached it: it takes the lock, finds its node gone, and reports success.
+ *
+ * Who may free the object, and when. A wait that returned 0 may be followed by free(object), while the call that ended
+ * the wait is still on its way out. So a waker's last touch comes before any waiter that it chose can return:
+ *   - as a rule it takes the tickets under the lock, gives the lock back, and wakes by ticket;
+ *   - a waker of more waiters than it can keep tickets for wakes them under the lock, and tells them so
+ *     (STEL__WOKEN_UNDER_LOCK): they wait until the lock is free before they return;
+ *   - a caller that need not wait because it sees the state it wants, without the lock, does the same: the state is
+ *     always published by a holder of the lock, who may not have given it back yet (stel__lock_pass). */
+#ifndef STEL_SYNC_QUEUE_H
+#define STEL_SYNC_QUEUE_H
+
+#include "sync/sync.h"
+
+/* A node's flags. Under the lock of the queue it is on; once it is off, its waiter's alone. */
+enum stel__node_flags {
+    STEL__NODE_QUEUED = 1u << 0,  /* on a list */
+    STEL__NODE_HANDOFF = 1u << 1, /* mutex: woken once in vain, now it is handed over */
+    STEL__NODE_SELECT = 1u << 2,  /* channel: one of many nodes of a selector, see select.c */
+    STEL__NODE_CLOSED = 1u << 3   /* channel: chosen because the channel was closed */
+};
+
+/* What plain waiters learn from their waker. A selector learns the index of its case instead. */
+enum stel__woken {
+    STEL__WOKEN = 0,
+    STEL__WOKEN_HANDED = 1,    /* mutex: it is yours */
+    STEL__WOKEN_UNDER_LOCK = 2 /* the waker still holds the lock: stel__lock_pass before returning */
+};
+
+static inline stel__node *stel__node_of(stel__link *link) {
+    return STEL__CONTAINER(link, stel__node, link);
+}
+
+/* Wait until whoever holds the lock has given it back. For a caller that knows of an event which the holder made
+ * while holding it. That knowledge came by an acquire load or a wake, so the word read here is not older than the
+ * holder's taking of the lock: 0 means given since. Acquire: pairs with the release in stel__lock_give. */
+static inline void stel__lock_pass(stel__lock *l) {
+    if (STEL__UNLIKELY(stel__load_acquire(&l->word) != 0)) {
+        stel__lock_take(l);
+        stel__lock_give(l);
+    }
+}
+
+/* Under the lock, after stel__wait_begin: put the waiter's own node on the queue. */
+static inline void stel__queue_push(stel__list *queue, stel__waiter *w, unsigned flags) {
+    w->node.waiter = w->index;
+    w->node.flags = (uint16_t)(STEL__NODE_QUEUED | flags);
+    stel__list_push_tail(queue, &w->node.link);
+}
+
+/* Under the lock: the first node, off the queue; NULL when there is none. */
+static inline stel__node *stel__queue_pop(stel__list *queue) {
+    stel__link *link = stel__list_pop_head(queue);
+    if (!link) return NULL;
+    stel__node *n = stel__node_of(link);
+    STEL__CHECK(n->flags & STEL__NODE_QUEUED);
+    n->flags &= (uint16_t)~STEL__NODE_QUEUED;
+    return n;
+}
+
+/* Under the lock: take the node off if it is still queued. */
+static inline bool stel__queue_remove(stel__list *queue, stel__node *n) {
+    if (!(n->flags & STEL__NODE_QUEUED)) return false;
+    n->flags &= (uint16_t)~STEL__NODE_QUEUED;
+    stel__list_remove(queue, &n->link);
+    return true;
+}
+
+/* Sleep until chosen; the node is queued, the lock is not held. 0: chosen, and the object is no longer needed by the
+ * waker; else -ETIMEDOUT or -ECANCELED, and the node is off the queue. */
+int stel__queue_park(stel__lock *lock, stel__list *queue, stel__waiter *w);
+
+/* With the lock held: choose everybody, give the lock back, wake them. */
+void stel__queue_wake_all(stel__lock *lock, stel__list *queue);
+
+/* The caller's waiter. A plain thread for which there is no memory: dies in the name of call, for calls that cannot
+ * fail otherwise. */
+stel__waiter *stel__waiter_need(const char *call);
+
+/* Wrong use: abort with "call(object): fiber ... name: text". */
+STEL_NORETURN STEL__COLD void stel__misuse(const char *call, const void *object, const char *text);
+
+#endif

@@ -1,0 +1,251 @@
+/* Sockets. Data always moves with MSG_DONTWAIT, so it does not matter whether O_NONBLOCK is set, and with MSG_NOSIGNAL.
+ *
+ * The hint. A read from a TCP socket that got less than it asked for has left nothing behind: the counter of edges that
+ * was sampled before it is noted in the slot, and as long as that has not moved the next read parks at once, without
+ * asking the kernel to be told EAGAIN. Two system calls a request instead of three. It holds for TCP only (a local
+ * stream socket also stops where ancillary data begins), and no longer once a hang-up, an error or urgent data was
+ * seen: those end reads early, too. */
+#include "io/call.h"
+#include <netinet/in.h>
+
+/* ---- data ---- */
+
+static ssize_t receive(stel__call *c, const stel__cursor *to, int flags) {
+    if (to->count == 1) return stel__sys_recv(c->fd, to->iov[0].iov_base, to->iov[0].iov_len, flags);
+    struct msghdr m = { .msg_iov = (struct iovec *)(uintptr_t)to->iov, .msg_iovlen = (size_t)to->count };
+    return stel__sys_recvmsg(c->fd, &m, flags);
+}
+
+ssize_t stel__socket_in(stel__call *c, const stel__cursor *to, int flags) {
+    for (;;) {
+        stel__slot_mark mark = stel__slot_look(c->slot);
+        bool hints = stel__call_kind(c) == STEL__SLOT_TCP && !(c->facts & STEL__SLOT_NO_HINT) && flags == 0;
+        /* relaxed: see slot.c, a stale hint names a counter that has moved */
+        if (!hints || stel__load_relaxed(&c->slot->drained) != mark.ready_in) {
+            ssize_t n = receive(c, to, flags | MSG_DONTWAIT);
+            if (STEL__LIKELY(n > 0)) {
+                if (hints && (size_t)n < to->total) stel__store_relaxed(&c->slot->drained, mark.ready_in);
+                return stel__call_end(c, n);
+            }
+            if (n != -EAGAIN || (flags & MSG_DONTWAIT)) return stel__call_end(c, n);
+        }
+        int rc = stel__call_wait(c, mark, POLLIN, 0);
+        if (rc < 0) return rc;
+    }
+}
+
+static ssize_t transmit(stel__call *c, stel__cursor *from, int flags) {
+    int count;
+    const struct iovec *iov = stel__cursor_next(from, &count);
+    if (count == 1) return stel__sys_send(c->fd, iov[0].iov_base, iov[0].iov_len, flags);
+    struct msghdr m = { .msg_iov = (struct iovec *)(uintptr_t)iov, .msg_iovlen = (size_t)count };
+    return stel__sys_sendmsg(c->fd, &m, flags);
+}
+
+ssize_t stel__socket_out(stel__call *c, stel__cursor *from, int flags) {
+    for (;;) {
+        stel__slot_mark mark = stel__slot_look(c->slot);
+        ssize_t n = transmit(c, from, flags | MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (STEL__LIKELY(n >= 0)) {
+            stel__cursor_advance(from, (size_t)n);
+            if (STEL__LIKELY(from->done == from->total) || stel__call_kind(c) == STEL__SLOT_PACKET)
+                return stel__call_end(c, (ssize_t)from->done);
+            continue;
+        }
+        if (n != -EAGAIN || (flags & MSG_DONTWAIT)) return from->done ? (ssize_t)from->done : stel__call_end(c, n);
+        int rc = stel__call_wait(c, mark, POLLOUT, 0);
+        if (rc < 0) return from->done ? (ssize_t)from->done : rc;
+    }
+}
+
+ssize_t stel_recv(int fd, void *buffer, size_t bytes, int flags) {
+    stel__call c;
+    int rc = stel__call_begin(&c, fd);
+    if (rc < 0) return rc;
+    struct iovec piece = { buffer, bytes };
+    stel__cursor to;
+    rc = stel__cursor_begin(&to, &piece, 1);
+    if (rc < 0) return rc;
+    bool all = (flags & MSG_WAITALL) && !(flags & (MSG_PEEK | MSG_DONTWAIT)) && stel__call_on_socket(&c) &&
+               stel__call_kind(&c) != STEL__SLOT_PACKET;
+    if (!all) return stel__socket_in(&c, &to, flags);
+    /* The kernel does not wait for us, so MSG_WAITALL is done here: until it is full, the stream ends or fails. */
+    size_t done = 0;
+    do {
+        struct iovec rest = { (char *)buffer + done, bytes - done };
+        (void)stel__cursor_begin(&to, &rest, 1);
+        ssize_t n = stel__socket_in(&c, &to, flags & ~MSG_WAITALL);
+        if (n <= 0) return done ? (ssize_t)done : n;
+        done += (size_t)n;
+    } while (done < bytes);
+    return (ssize_t)done;
+}
+
+ssize_t stel_send(int fd, const void *buffer, size_t bytes, int flags) {
+    stel__call c;
+    int rc = stel__call_begin(&c, fd);
+    if (rc < 0) return rc;
+    struct iovec piece = { (void *)(uintptr_t)buffer, bytes };
+    stel__cursor from;
+    rc = stel__cursor_begin(&from, &piece, 1);
+    return rc < 0 ? rc : stel__socket_out(&c, &from, flags);
+}
+
+/* ---- new sockets ---- */
+
+static int made(int fd, unsigned facts) {
+    int rc = stel__slot_made_by_us(fd, facts | STEL__SLOT_NONBLOCK);
+    if (rc == 0) return fd;
+    stel__sys_close(fd);
+    return rc;
+}
+
+int stel_socket(int domain, int type, int protocol) {
+    int fd = stel__sys_socket(domain, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
+    if (fd < 0) return fd;
+    unsigned facts = STEL__SLOT_PACKET;
+    if ((type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) == SOCK_STREAM) {
+        bool tcp = (domain == AF_INET || domain == AF_INET6) && (protocol == 0 || protocol == IPPROTO_TCP);
+        facts = tcp ? STEL__SLOT_TCP : STEL__SLOT_STREAM;
+    }
+    return made(fd, facts);
+}
+
+typedef struct accept_job {
+    stel__job job;
+    int fd, result;
+    struct sockaddr *address;
+    socklen_t *bytes;
+} accept_job;
+
+static void run_accept_job(stel__job *job) {
+    accept_job *a = STEL__CONTAINER(job, accept_job, job);
+    int ready = stel__ready_now(a->fd, POLLIN);
+    if (ready == 0) ready = -EAGAIN;
+    a->result = ready < 0 ? ready : stel__sys_accept4(a->fd, a->address, a->bytes, SOCK_CLOEXEC | SOCK_NONBLOCK);
+}
+
+/* accept4(2) that says -EAGAIN when there is nothing, even on a listener that blocks: that one is asked first, and the
+ * call made on the offload pool, as somebody else may take the connection in between. */
+static int accept_once(stel__call *c, struct sockaddr *address, socklen_t *bytes) {
+    if (STEL__LIKELY(c->facts & STEL__SLOT_NONBLOCK))
+        return stel__sys_accept4(c->fd, address, bytes, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    int ready = stel__ready_now(c->fd, POLLIN);
+    if (ready <= 0) return ready == 0 ? -EAGAIN : ready;
+    accept_job a = { .job = { .run = run_accept_job }, .fd = c->fd, .address = address, .bytes = bytes };
+    int rc = stel__job_run_somehow(&a.job, c->waiter);
+    return rc < 0 ? rc : a.result;
+}
+
+/* Out of something that others may give back. */
+static bool is_shortage(int code) {
+    return code == -EMFILE || code == -ENFILE || code == -ENOBUFS || code == -ENOMEM;
+}
+
+/* The connection failed before it was taken: accept(2) lists these. */
+static bool is_stillborn(int code) {
+    return code == -ECONNABORTED || code == -EPROTO || code == -ENETDOWN || code == -ENOPROTOOPT ||
+           code == -EHOSTDOWN || code == -ENONET || code == -EHOSTUNREACH || code == -ENETUNREACH;
+}
+
+/* After a failed accept: 0 to try again, or what the call returns. */
+static int after_failure(stel__call *c, stel__slot_mark mark, int code, int64_t *pause_ns) {
+    static _Atomic unsigned said;
+    if (code == -EAGAIN) {
+        *pause_ns = STEL_MS(1);
+        int rc = stel__call_wait(c, mark, POLLIN, STEL__SLOT_ACCEPTOR);
+        return rc < 0 ? rc : 0;
+    }
+    if (is_shortage(code)) {
+        stel__warn_once(&said, "accept: %s; backing off until there is room", stel_strerror(code));
+        int rc = stel_sleep(*pause_ns);
+        if (rc < 0) return rc;
+        if ((*pause_ns *= 2) > STEL_MS(100)) *pause_ns = STEL_MS(100);
+        return 0;
+    }
+    if (is_stillborn(code)) {
+        stel__wait_spend(c->waiter);
+        return 0;
+    }
+    return (int)stel__call_end(c, code);
+}
+
+int stel_accept4(int fd, struct sockaddr *address, socklen_t *bytes, int flags) {
+    if (flags & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) return -EINVAL;
+    stel__call c;
+    int rc = stel__call_begin(&c, fd);
+    int64_t pause_ns = STEL_MS(1);
+    while (rc == 0) {
+        if (stel_stopping()) return -ESHUTDOWN;
+        stel__slot_mark mark = stel__slot_look(c.slot);
+        int taken = accept_once(&c, address, bytes);
+        if (taken >= 0) return (int)stel__call_end(&c, made(taken, stel__call_kind(&c)));
+        rc = after_failure(&c, mark, taken, &pause_ns);
+    }
+    return rc;
+}
+
+int stel_accept(int fd, struct sockaddr *address, socklen_t *bytes) {
+    return stel_accept4(fd, address, bytes, 0);
+}
+
+/* ---- connect ---- */
+
+typedef struct connect_job {
+    stel__job job;
+    int fd, result;
+    const struct sockaddr *address;
+    socklen_t bytes;
+} connect_job;
+
+/* A socket that blocks and that we did not make: we may not set O_NONBLOCK, but its time limit for sending also limits
+ * connect, which goes on by itself afterwards. The shortest limit is a tick of the kernel: hence the pool. */
+static void run_connect_job(stel__job *job) {
+    connect_job *j = STEL__CONTAINER(job, connect_job, job);
+    struct timeval before = { 0, 0 }, shortest = { 0, 1 };
+    socklen_t length = sizeof before;
+    j->result = stel__sys_getsockopt(j->fd, SOL_SOCKET, SO_SNDTIMEO, &before, &length);
+    if (j->result < 0) return;
+    j->result = stel__sys_setsockopt(j->fd, SOL_SOCKET, SO_SNDTIMEO, &shortest, sizeof shortest);
+    if (j->result < 0) return;
+    j->result = stel__sys_connect(j->fd, j->address, j->bytes);
+    (void)stel__sys_setsockopt(j->fd, SOL_SOCKET, SO_SNDTIMEO, &before, sizeof before);
+}
+
+static int connect_once(stel__call *c, const struct sockaddr *address, socklen_t bytes) {
+    if ((c->facts & STEL__SLOT_NONBLOCK) || !stel__call_on_socket(c) || stel__call_kind(c) == STEL__SLOT_PACKET)
+        return stel__sys_connect(c->fd, address, bytes);
+    connect_job j = { .job = { .run = run_connect_job }, .fd = c->fd, .address = address, .bytes = bytes };
+    int rc = stel__job_run_somehow(&j.job, c->waiter);
+    return rc < 0 ? rc : j.result;
+}
+
+/* It goes on by itself: wait for the outcome. */
+static int connect_outcome(stel__call *c) {
+    for (;;) {
+        stel__slot_mark mark = stel__slot_look(c->slot);
+        int ready = stel__ready_now(c->fd, POLLOUT);
+        if (ready < 0) return (int)stel__call_end(c, ready);
+        if (ready > 0) break;
+        int rc = stel__call_wait(c, mark, POLLOUT, 0);
+        if (rc < 0) return rc;
+    }
+    int error = 0;
+    socklen_t length = sizeof error;
+    int rc = stel__sys_getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &length);
+    return (int)stel__call_end(c, rc < 0 ? rc : -error);
+}
+
+int stel_connect(int fd, const struct sockaddr *address, socklen_t bytes) {
+    stel__call c;
+    int rc = stel__call_begin(&c, fd);
+    if (rc < 0) return rc;
+    for (int64_t pause_ns = STEL_MS(1);; pause_ns = pause_ns < STEL_MS(50) ? 2 * pause_ns : STEL_MS(100)) {
+        rc = connect_once(&c, address, bytes);
+        if (rc == -EINPROGRESS || rc == -EINTR) return connect_outcome(&c);
+        /* A local listener whose queue is full; nothing tells when it no longer is. TCP says it when out of ports. */
+        if (rc != -EAGAIN || stel__call_kind(&c) == STEL__SLOT_TCP) return (int)stel__call_end(&c, rc);
+        rc = stel_sleep(pause_ns);
+        if (rc < 0) return rc;
+    }
+}

@@ -1,0 +1,323 @@
+/* Slots: where waiters park until a descriptor is ready.
+ *
+ * Nouns
+ *   slot        one for each descriptor number of the process, at a fixed place for ever (type-stable: a late event or
+ *               waker finds a slot, never freed memory), in segments made when a number of theirs is first used
+ *   generation  which life of the number. A new life begins when the number is made by a call of ours and when it is
+ *               closed by one. A registration with a backend carries number and generation as its token; events of an
+ *               earlier life are dropped. So a reused number never wakes an old waiter
+ *   edge        a backend's event. Each bumps ready_in or ready_out or both, whether or not anybody waits
+ *   mark        generation and counters, sampled before a system call that may say EAGAIN
+ *   hint        drained == ready_in: the last read left nothing and no edge came since, so a read need not be tried
+ *
+ * Life of a registration: none -> armed, by the first fiber that has to wait (arm). armed -> none: close, a new life,
+ * the poller's end (forget_poller). It is for everything (in, out, urgent, hang-up), edge-triggered, and stays while
+ * the number lives: one system call a descriptor. A fiber of another runtime registers the number with its own poller
+ * too; then both report, and either wakes everybody.
+ *
+ * "Would wait", then parked. Nothing may slip between a system call that says EAGAIN and the waiter on the list:
+ *
+ *     waiter                                     event
+ *     1 mark = look(slot)                        a take the lock
+ *     2 system call: EAGAIN                      b bump the counter
+ *     3 take the lock                            c take the matching waiters off the list
+ *     4 counter moved? give it back, go to 1     d give the lock back, wake them
+ *     5 register if it is not; enlist
+ *     6 give the lock back, park
+ *
+ * The kernel reports an edge after the data is there. Data that came before 2 is seen by 2. Data that comes after 2
+ * makes an edge, and b comes either before 4 (then 4 sees it, for 1 was before 2) or after 6 (then c finds the waiter).
+ * If the number is not registered there is no edge, but registering in 5 reports what is ready by then.
+ *
+ * Close, and numbers that change hands. stel_close visits the slot twice. Before close(2): new generation, all waiters
+ * are told -EBADF. A waiter that took its mark before sees at 4 that the generation moved. One that comes in the middle
+ * (wrong use, a race with the close in any case) may park on a number that is about to go away: the visit after
+ * close(2) makes everybody look again. If by then a call of ours has made the number anew, that call has already done
+ * so.
+ *
+ * Numbers closed, or replaced by dup2, behind our back: heal.c. A number that we believe unregistered but the backend
+ * knows (its file lives on under another number, and came back to this one) is taken out and put in again, as its token
+ * is old.
+ *
+ * Locks: one a slot, held for the list and for registering (a system call, but once a descriptor); stel__wake is called
+ * after it is given back as a rule. Pairs: generation, ready_in and ready_out are stored (release) under the lock and
+ * loaded (acquire) by stel__slot_look; a segment is published by slot_make's swap and loaded by slot_at.
+ *
+ * Dropped: a list for each direction (one list with masks is shorter, and nearly always has at most one waiter);
+ * closing under the lock (close may linger); taking closed numbers out of the epoll instance first (a system call for
+ * each, needed only for files that live on). */
+#include "poller/inside.h"
+#include <fcntl.h>
+#include <netinet/in.h>
+
+_Static_assert(sizeof(stel__slot) == STEL__CACHE_LINE, "a slot is a cache line");
+
+enum { READABLE = POLLIN | POLLPRI | POLLRDHUP | POLLHUP | POLLERR, WRITABLE = POLLOUT | POLLHUP | POLLERR };
+enum { ASKABLE = POLLIN | POLLOUT | POLLPRI };
+
+_Atomic(stel__slot *) stel__slot_segments[STEL__SLOT_SEGMENTS];
+_Atomic int stel__slot_segments_end;
+
+/* ---- the table ---- */
+
+STEL__COLD stel__slot *stel__slot_make(int fd, int *error) {
+    if (fd < 0) {
+        *error = -EBADF;
+        return NULL;
+    }
+    if (fd >= STEL__SLOT_SEGMENT * STEL__SLOT_SEGMENTS) {
+        *error = -EMFILE;
+        return NULL;
+    }
+    _Atomic(stel__slot *) *place = &stel__slot_segments[fd / STEL__SLOT_SEGMENT];
+    stel__slot *mine = stel__alloc_aligned(STEL__CACHE_LINE, STEL__SLOT_SEGMENT * sizeof *mine);
+    if (!mine) {
+        *error = -ENOMEM;
+        return NULL;
+    }
+    for (int i = 0; i < STEL__SLOT_SEGMENT; i++)
+        stel__store_relaxed(&mine[i].ready_in, 1); /* not equal to drained */
+    stel__slot *segment = NULL;
+    if (stel__cas_acq_rel(place, &segment, mine)) /* slot_at */
+        segment = mine;
+    else
+        stel__free(mine);
+    int end = stel__load_relaxed(&stel__slot_segments_end), need = fd / STEL__SLOT_SEGMENT + 1;
+    while (end < need && !stel__cas_acq_rel(&stel__slot_segments_end, &end, need)) /* for the walks of heal.c */
+        ;
+    return &segment[fd % STEL__SLOT_SEGMENT];
+}
+
+/* ---- the list; all under the lock ---- */
+
+void stel__slot_enlist(stel__slot *s, stel__waiter *w, stel__poller *p, short events, unsigned flags) {
+    w->node.element = p;
+    w->node.waiter = w->index;
+    w->node.flags = (uint16_t)(STEL__NODE_QUEUED | (events & STEL__NODE_EVENTS) |
+                               (flags & STEL__SLOT_ACCEPTOR ? STEL__NODE_ACCEPTOR : 0));
+    stel__list_push_tail(&s->waiters, &w->node.link);
+    stel__count(&s->parked, 1); /* heal reads it without the lock; a stale value costs a round */
+    s->waits++;
+}
+
+static void take_off(stel__slot *s, stel__node *n) {
+    stel__list_remove(&s->waiters, &n->link);
+    n->flags &= (uint16_t)~STEL__NODE_QUEUED;
+    stel__count(&s->parked, UINT32_MAX);
+}
+
+void stel__slot_delist(stel__slot *s, stel__waiter *w) {
+    if (w->node.flags & STEL__NODE_QUEUED) take_off(s, &w->node);
+}
+
+void stel__slot_choose(stel__slot *s, stel__wakes *wakes, bool (*chosen)(const stel__node *, const void *),
+                       const void *argument) {
+    stel__link *next;
+    for (stel__link *l = s->waiters.head; l; l = next) {
+        next = l->next;
+        stel__node *n = STEL__CONTAINER(l, stel__node, link);
+        if (chosen && !chosen(n, argument)) continue;
+        stel__ticket ticket = stel__node_ticket(n);
+        take_off(s, n);
+        if (wakes->n < STEL__WAKES_ROOM)
+            wakes->tickets[wakes->n++] = ticket;
+        else
+            stel__wake(ticket, wakes->which);
+    }
+}
+
+void stel__wakes_pay(stel__wakes *wakes) {
+    for (unsigned i = 0; i < wakes->n; i++)
+        stel__wake(wakes->tickets[i], wakes->which);
+}
+
+void stel__slot_new_life(stel__slot *s, stel__wakes *wakes) {
+    /* release: pair with stel__slot_look. The counters move too, so that no hint survives. */
+    stel__store_release(&s->generation, stel__load_relaxed(&s->generation) + 1);
+    stel__store_release(&s->ready_in, stel__load_relaxed(&s->ready_in) + 1);
+    stel__store_release(&s->ready_out, stel__load_relaxed(&s->ready_out) + 1);
+    stel__store_relaxed(&s->facts, STEL__SLOT_UNKNOWN);
+    if (s->armed) stel__poller_registered(s->armed, -1);
+    s->armed = NULL;
+    stel__slot_choose(s, wakes, NULL, NULL);
+}
+
+bool stel__slot_moved(const stel__slot *s, stel__slot_mark mark, short events) {
+    /* relaxed: under the lock that they are written under */
+    return ((events & (POLLIN | POLLPRI)) && stel__load_relaxed(&s->ready_in) != mark.ready_in) ||
+           ((events & POLLOUT) && stel__load_relaxed(&s->ready_out) != mark.ready_out);
+}
+
+/* ---- events ---- */
+
+static bool waits_for(const stel__node *n, const void *events) {
+    return (n->flags & *(const uint16_t *)events & STEL__NODE_EVENTS) != 0;
+}
+
+void stel__slot_event(uint64_t token, int32_t events) {
+    int error;
+    uint32_t generation = (uint32_t)(token >> 32);
+    stel__slot *s = stel__slot_at((int)(uint32_t)token, &error);
+    if (!s) return;
+    stel__wakes wakes = { .n = 0, .which = (uint16_t)(events & 0x3fff) };
+    stel__lock_take(&s->lock);
+    if (stel__load_relaxed(&s->generation) == generation) {
+        /* A waiter for urgent data is woken by any hang-up as well. */
+        uint16_t for_whom = (uint16_t)(events & ASKABLE);
+        if (events & (POLLHUP | POLLERR)) for_whom |= ASKABLE;
+        if (events & POLLRDHUP) for_whom |= POLLIN;
+        /* release: pair with stel__slot_look */
+        if (events & READABLE) stel__store_release(&s->ready_in, stel__load_relaxed(&s->ready_in) + 1);
+        if (events & WRITABLE) stel__store_release(&s->ready_out, stel__load_relaxed(&s->ready_out) + 1);
+        if (events & (POLLRDHUP | POLLHUP | POLLERR | POLLPRI)) stel__or_acq_rel(&s->facts, STEL__SLOT_NO_HINT);
+        stel__slot_choose(s, &wakes, waits_for, &for_whom);
+    }
+    stel__lock_give(&s->lock);
+    stel__wakes_pay(&wakes);
+}
+
+/* ---- waiting ---- */
+
+/* Under the lock. */
+static int arm(stel__slot *s, int fd, stel__poller *p) {
+    uint64_t token = stel__slot_token(s, fd);
+    int rc = stel__poller_arm(p, fd, token);
+    if (rc == -EEXIST) {
+        /* Left over from an earlier life, with an old token; or from before a fiber of another runtime waited. */
+        (void)stel__poller_disarm(p, fd);
+        rc = stel__poller_arm(p, fd, token);
+    }
+    if (rc < 0) return rc;
+    stel__poller_registered(p, 1);
+    s->armed = p;
+    return 0;
+}
+
+static enum stel__reason reason_of(short events) {
+    if ((events & POLLOUT) == 0) return STEL__WAIT_FD_IN;
+    return events & (POLLIN | POLLPRI) ? STEL__WAIT_FD_ANY : STEL__WAIT_FD_OUT;
+}
+
+/* The fiber's own part of a wait, under the lock: 0 when w is on the list, else what slot_wait is to return. */
+static int enter(stel__slot *s, int fd, stel__waiter *w, stel__slot_mark mark, short events, unsigned flags) {
+    if (stel__load_relaxed(&s->generation) != mark.generation) return -EBADF;
+    if (stel__slot_moved(s, mark, events)) return STEL__SLOT_LOOK_AGAIN;
+    /* Under the lock: wake_acceptors visits this slot after the runtime has begun to stop, so either it finds us on
+     * the list or we see it here. */
+    if ((flags & STEL__SLOT_ACCEPTOR) && stel_stopping()) return -ESHUTDOWN;
+    stel__poller *p = stel__poller_self();
+    if (STEL__UNLIKELY(s->armed != p)) {
+        int rc = arm(s, fd, p);
+        if (rc < 0) return rc;
+    }
+    stel__wait_begin(w, reason_of(events));
+    stel__slot_enlist(s, w, p, events, flags);
+    return 0;
+}
+
+int stel__slot_wait(stel__slot *s, int fd, stel__waiter *w, stel__slot_mark mark, short events, unsigned flags) {
+    STEL__CHECK((events & ASKABLE) != 0 && (events & ~ASKABLE) == 0);
+    if (stel__load_relaxed(&stel__forked)) return -EPERM; /* no partner: set before the child runs anything */
+    if (stel__waiter_is_thread(w)) return stel__slot_wait_thread(s, fd, w, mark, events);
+    stel__lock_take(&s->lock);
+    int rc = enter(s, fd, w, mark, events, flags);
+    stel__lock_give(&s->lock);
+    if (rc != 0) return rc;
+
+    rc = stel__wait_park(w, 0);
+    if (rc == STEL__SLOT_CLOSED) return -EBADF;
+    if (rc >= 0) return rc;
+    /* Chosen at the last moment or not, nothing was taken that would be lost with us. */
+    stel__lock_take(&s->lock);
+    stel__slot_delist(s, w);
+    stel__lock_give(&s->lock);
+    return rc;
+}
+
+/* ---- a number's life ---- */
+
+int stel__slot_made_by_us(int fd, unsigned facts) {
+    int error;
+    stel__slot *s = stel__slot_at(fd, &error);
+    if (!s) return error;
+    stel__wakes wakes = { .n = 0, .which = STEL__SLOT_CLOSED };
+    stel__lock_take(&s->lock);
+    stel__slot_new_life(s, &wakes);
+    stel__store_relaxed(&s->facts, facts); /* a hint to whoever has got the number since */
+    stel__lock_give(&s->lock);
+    stel__wakes_pay(&wakes);
+    return 0;
+}
+
+int stel__slot_close(int fd) {
+    int error;
+    stel__slot *s = stel__slot_at(fd, &error);
+    if (!s) return error == -EBADF ? error : stel__sys_close(fd);
+    stel__wakes closed = { .n = 0, .which = STEL__SLOT_CLOSED };
+    stel__lock_take(&s->lock);
+    stel__slot_new_life(s, &closed);
+    uint32_t generation = stel__load_relaxed(&s->generation);
+    stel__lock_give(&s->lock);
+    stel__wakes_pay(&closed);
+
+    int rc = stel__sys_close(fd);
+
+    stel__wakes strayed = { .n = 0, .which = STEL__SLOT_LOOK_AGAIN };
+    stel__lock_take(&s->lock);
+    if (stel__load_relaxed(&s->generation) == generation) {
+        if (s->armed) stel__poller_registered(s->armed, -1);
+        s->armed = NULL;
+        stel__slot_choose(s, &strayed, NULL, NULL);
+    }
+    stel__lock_give(&s->lock);
+    stel__wakes_pay(&strayed);
+    return rc;
+}
+
+static int find_out(int fd, unsigned *facts) {
+    struct stat st;
+    int rc = stel__sys_fstat(fd, &st);
+    if (rc < 0) return rc;
+    int flags = stel__sys_fcntl_getfl(fd);
+    if (flags < 0) return flags;
+    unsigned found = STEL__SLOT_OTHER;
+    if (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode) || S_ISBLK(st.st_mode)) {
+        found = STEL__SLOT_FILE;
+    } else if (S_ISSOCK(st.st_mode)) {
+        int type = 0, protocol = 0;
+        socklen_t bytes = sizeof type;
+        rc = stel__sys_getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &bytes);
+        if (rc < 0) return rc;
+        bytes = sizeof protocol;
+        rc = stel__sys_getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &bytes);
+        if (rc < 0) return rc;
+        found = type != SOCK_STREAM ? STEL__SLOT_PACKET : protocol == IPPROTO_TCP ? STEL__SLOT_TCP : STEL__SLOT_STREAM;
+    }
+    *facts = found | (flags & O_NONBLOCK ? STEL__SLOT_NONBLOCK : 0u);
+    return 0;
+}
+
+int stel__slot_probe(stel__slot *s, int fd, unsigned *facts) {
+    uint32_t generation = stel__load_acquire(&s->generation); /* new_life */
+    int rc = find_out(fd, facts);
+    if (rc < 0) return rc;
+    stel__lock_take(&s->lock);
+    if (stel__load_relaxed(&s->generation) == generation) {
+        /* Somebody may have been faster; two who looked at different files behind one number must not mix them. */
+        unsigned known = stel__load_relaxed(&s->facts);
+        if ((known & STEL__SLOT_KIND) != STEL__SLOT_UNKNOWN)
+            *facts = known;
+        else
+            stel__or_acq_rel(&s->facts, *facts);
+    }
+    stel__lock_give(&s->lock);
+    return 0;
+}
+
+void stel__slot_forget(stel__slot *s) {
+    stel__wakes wakes = { .n = 0, .which = STEL__SLOT_LOOK_AGAIN };
+    stel__lock_take(&s->lock);
+    stel__slot_new_life(s, &wakes);
+    stel__lock_give(&s->lock);
+    stel__wakes_pay(&wakes);
+}

@@ -1,0 +1,109 @@
+/* How a plain thread waits on a descriptor: asleep in ppoll(2) on the descriptor itself and on an eventfd of the
+ * thread's own, through which whoever closes the number wakes it. Nothing is registered with a backend: the thread may
+ * have no runtime.
+ *
+ * The eventfd is exact. A waker writes to it if and only if it won the wait, so a thread that learns that it was woken
+ * reads it, waiting for the write if that is still on its way; afterwards nobody is about to write, and the eventfd may
+ * be closed when the thread ends.
+ *
+ * Healing: ppoll holds on to the file that the number meant when it was called. So it is called afresh, after 100 ms,
+ * 200 ms and so on up to 12.8 s, and then sees what the number means now. */
+#include "poller/inside.h"
+#include <sys/eventfd.h>
+
+enum { FIRST_NS = 100000000, STEPS_MAX = 7 };
+
+static pthread_once_t key_once = PTHREAD_ONCE_INIT;
+static pthread_key_t key; /* holds the eventfd plus one */
+static int key_error;
+
+static void close_eventfd(void *value) {
+    stel__sys_close((int)(intptr_t)value - 1);
+}
+
+static void make_key(void) {
+    key_error = pthread_key_create(&key, close_eventfd);
+}
+
+static int eventfd_of_thread(void) {
+    pthread_once(&key_once, make_key);
+    if (key_error) return -key_error;
+    intptr_t value = (intptr_t)pthread_getspecific(key);
+    if (value) return (int)value - 1;
+    int fd = stel__sys_eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (fd < 0) return fd;
+    int rc = pthread_setspecific(key, (void *)(intptr_t)(fd + 1));
+    if (rc) {
+        stel__sys_close(fd);
+        return -rc;
+    }
+    return fd;
+}
+
+/* When the caller's limits may cut it short: a point in time after now, at which stel__wait_check is asked again. */
+static int64_t next_limit(const stel__waiter *w, int64_t now) {
+    int64_t deadline = stel__load_relaxed(&w->deadline), shield = stel__load_relaxed(&w->shield_until); /* our own */
+    int64_t until = STEL_FOREVER;
+    if (deadline > now) until = deadline;
+    if (shield > now && shield < until) until = shield;
+    return until;
+}
+
+/* Returns poll(2) events of fd, 0: woken, or a negative code. The wait is still PREPARED. */
+static int sleep_in_ppoll(stel__waiter *w, int fd, int wake_fd, short events) {
+    for (int step = 0;; step += step < STEPS_MAX) {
+        int64_t now = stel__clock_now(), again = now + ((int64_t)FIRST_NS << step), until = next_limit(w, now);
+        int64_t ns = (until < again ? until : again) - now;
+        struct timespec length = { ns / 1000000000, ns % 1000000000 };
+        struct pollfd fds[2] = { { .fd = fd, .events = events }, { .fd = wake_fd, .events = POLLIN } };
+        int rc = stel__sys_ppoll(fds, 2, &length, NULL);
+        if (rc < 0 && rc != -EINTR) return rc;
+        if (rc > 0) {
+            if (fds[1].revents) return 0;
+            return fds[0].revents & POLLNVAL ? -EBADF : fds[0].revents;
+        }
+        rc = stel__wait_check(w);
+        if (rc < 0) return rc;
+    }
+}
+
+static void drain(int wake_fd) {
+    uint64_t count;
+    while (stel__sys_read(wake_fd, &count, sizeof count) == -EAGAIN) {
+        struct pollfd p = { .fd = wake_fd, .events = POLLIN };
+        (void)!stel__sys_ppoll(&p, 1, NULL, NULL);
+    }
+}
+
+int stel__slot_wait_thread(stel__slot *s, int fd, stel__waiter *w, stel__slot_mark mark, short events) {
+    int wake_fd = eventfd_of_thread();
+    if (wake_fd < 0) return wake_fd;
+    int rc = stel__wait_check(w);
+    if (rc < 0) return rc;
+
+    stel__lock_take(&s->lock);
+    if (stel__load_relaxed(&s->generation) != mark.generation)
+        rc = -EBADF;
+    else if (stel__slot_moved(s, mark, events))
+        rc = STEL__SLOT_LOOK_AGAIN;
+    if (rc == 0) {
+        stel__wait_begin(w, events & POLLOUT ? STEL__WAIT_FD_OUT : STEL__WAIT_FD_IN);
+        stel__waiter_thread_eventfd(w, wake_fd);
+        stel__slot_enlist(s, w, NULL, events, 0);
+    }
+    stel__lock_give(&s->lock);
+    if (rc != 0) return rc;
+
+    int slept = sleep_in_ppoll(w, fd, wake_fd, events);
+    /* Off the list first: after that nobody can choose us any more, and finish tells whether somebody has. */
+    stel__lock_take(&s->lock);
+    stel__slot_delist(s, w);
+    stel__lock_give(&s->lock);
+    rc = stel__waiter_thread_finish(w, slept < 0 ? slept : -EAGAIN);
+    if (rc >= 0) drain(wake_fd);
+    stel__waiter_thread_eventfd(w, -1);
+    if (rc == STEL__SLOT_CLOSED) return -EBADF;
+    if (rc >= 0) return rc;
+    if (slept < 0) return slept;
+    return slept ? slept & 0x3fff : STEL__SLOT_LOOK_AGAIN;
+}

@@ -3,6 +3,7 @@
 #include "host/sys.h"
 #include "base/base.h"
 #include "host/fault.h"
+#include "host/sanitize.h"
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
@@ -211,7 +212,7 @@ int stel__sys_epoll_pwait2(int epoll_fd, struct epoll_event *events, int count, 
                            const sigset_t *mask) {
     /* Only a hint that saves a call: any order will do. */
     static _Atomic bool missing;
-    if (!stel__load_relaxed(&missing)) {
+    if (!stel__load_relaxed(&missing) && !stel__sanitize_valgrind()) { /* Valgrind does not know this call either */
         int rc = epoll_pwait_ns(epoll_fd, events, count, timeout, mask);
         /* Old sandboxes say EPERM to calls that they do not know; epoll_wait itself never does. */
         if (STEL__LIKELY(rc != -ENOSYS && rc != -EPERM)) return rc;

@@ -17,11 +17,12 @@ static ssize_t receive(stel__call *c, const stel__cursor *to, int flags) {
 }
 
 ssize_t stel__socket_in(stel__call *c, const stel__cursor *to, int flags) {
-    for (;;) {
+    for (bool first = true;; first = false) {
         stel__slot_mark mark = stel__slot_look(c->slot);
         bool hints = stel__call_kind(c) == STEL__SLOT_TCP && !(c->facts & STEL__SLOT_NO_HINT) && flags == 0;
-        /* relaxed: see slot.c, a stale hint names a counter that has moved */
-        if (!hints || stel__load_relaxed(&c->slot->drained) != mark.ready_in) {
+        /* relaxed: see slot.c, a stale hint names a counter that has moved. After a wait it is not asked: a plain
+         * thread's wait moves no counter. */
+        if (!first || !hints || stel__load_relaxed(&c->slot->drained) != mark.ready_in) {
             ssize_t n = receive(c, to, flags | MSG_DONTWAIT);
             if (STEL__LIKELY(n > 0)) {
                 if (hints && (size_t)n < to->total) stel__store_relaxed(&c->slot->drained, mark.ready_in);

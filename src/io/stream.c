@@ -87,10 +87,10 @@ int stel_wait_fd(int fd, short events) {
     stel__call c;
     int rc = events ? stel__call_begin(&c, fd) : -EINVAL;
     if (rc == 0 && stel__call_kind(&c) == STEL__SLOT_FILE) rc = -EPERM;
-    while (rc == 0) {
+    for (bool first = true; rc == 0; first = false) {
         stel__slot_mark mark = stel__slot_look(c.slot);
         /* After a read that left nothing, poll(2) would only say so once more. relaxed: as in socket.c */
-        bool known_empty = events == POLLIN && stel__call_kind(&c) == STEL__SLOT_TCP &&
+        bool known_empty = first && events == POLLIN && stel__call_kind(&c) == STEL__SLOT_TCP &&
                            !(c.facts & STEL__SLOT_NO_HINT) && stel__load_relaxed(&c.slot->drained) == mark.ready_in;
         rc = known_empty ? 0 : stel__ready_now(fd, events);
         if (rc != 0) return (int)stel__call_end(&c, rc < 0 ? rc : rc & wanted);

@@ -55,7 +55,9 @@ static int settle_stack(stel_config *c) {
 
 /* Everything that depends on the machine or on chance. */
 static int settle(stel_config *c) {
-    int cpus = stel__cpu_count(), rc = check_backend(c);
+    int rc = check_backend(c);
+    /* Finding out how many CPUs we may use takes a third of a millisecond of a program's start: only if it matters. */
+    int cpus = c->worker_threads && !c->enable_cpu_affinity ? 0 : stel__cpu_count();
     if (!c->worker_threads) c->worker_threads = cpus < 1024 ? cpus : 1024;
     if (!c->auto_shutdown) c->auto_shutdown = -1;
     if (!c->seed) c->seed = (uint64_t)stel__clock_now() ^ ((uint64_t)stel__thread_id() << 40) ^ (uintptr_t)c;

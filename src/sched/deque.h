@@ -7,9 +7,10 @@
  * grows and never shrinks; an outgrown array is kept until the deque is destroyed, as a thief may be reading it.
  *
  * Ordering pairs
- *   push: store bottom, release            steal: load bottom, acquire      the slot and what it points at are seen
- *   take: store bottom; fence; load top    steal: load top; fence; load bottom    one of the two sees the other, so the
- * last element is not taken twice: both then swap top grow: store array, release             steal: load array, acquire
+ *   push: store bottom, release             steal: load bottom, acquire: the slot and what it points at are seen
+ *   take: store bottom; fence; load top     steal: load top; fence; load bottom: one of the two sees the other, so the
+ *                                           last element is not taken twice: both then swap top
+ *   grow: store array, release              steal: load array, acquire
  * With no thieves (one worker) the owner needs no fence: `alone`. */
 #ifndef STEL_SCHED_DEQUE_H
 #define STEL_SCHED_DEQUE_H

@@ -120,8 +120,16 @@ void stel__waiter_interrupt(stel__fiber *f, stel_fiber handle, uint64_t kind);
 /* stel_park: a wait that also ends when the token is given. */
 int stel__waiter_park_for_token(stel__waiter *w);
 /* A fiber begins, or ends: no deadline, no shield. */
-void stel__waiter_begin(stel__waiter *w);
-void stel__waiter_end(stel__waiter *w);
+static inline void stel__waiter_begin(stel__waiter *w) {
+    stel__store_relaxed(&w->deadline, STEL_FOREVER);
+    stel__store_relaxed(&w->shield_until, INT64_MIN);
+    stel__store_relaxed(&w->reason, STEL__WAIT_NONE);
+    w->timed_out = 0;
+    w->streak = 0;
+}
+static inline void stel__waiter_end(stel__waiter *w) {
+    stel__waiter_begin(w);
+}
 
 /* ---- the table (table.c) ---- */
 enum { STEL__SEGMENT_SHIFT = 10, STEL__SEGMENT_SLOTS = 1 << STEL__SEGMENT_SHIFT };

@@ -25,7 +25,7 @@ static void watch(stel__worker *w, int64_t now) {
     int64_t stall_ns = w->sched->config.stall_ns;
     uint64_t switches = stel__load_relaxed(&w->counters.switches);
     bool asleep = stel__is_asleep(stel__load_relaxed(&w->sleep));
-    if (asleep || switches != w->watched_switches) {
+    if (asleep || switches != w->watched_switches || !w->watched_since) {
         w->watched_switches = switches;
         w->watched_since = now;
         w->stall_reported = false;
@@ -51,6 +51,11 @@ bool stel__sched_tick(stel__sched *s, int64_t now, int64_t tick_ns) {
         stel__store_relaxed(&s->last_poll, now);
         s->hook.poll(s->hook.context);
         stel__poll_release(s);
+    }
+    if (all_asleep && s->hook.armed && s->hook.armed(s->hook.context) && stel__load_relaxed(&s->poll_claim) == 0) {
+        /* The last worker to go to sleep found our own poll in the way, above, and sleeps on its futex: send it back. */
+        stel__wake_searcher(s);
+        all_asleep = false;
     }
     if (backlog && stel__load_relaxed(&s->sleeping) && !stel__load_relaxed(&s->searching)) stel__wake_searcher(s);
     if (!all_asleep && s->on_empty && stel__sched_live_counted(s) == 0) s->on_empty(s->on_empty_context);

@@ -3,11 +3,12 @@
  * the others on a futex. Each sleeps at most until the earliest timer on its own wheel.
  *
  * States of a worker, in `sleep`, and who takes each edge:
- *   AWAKE         it runs, or looks for work                    itself, before it sleeps: -> ASLEEP_FUTEX, ASLEEP_POLL
- *   ASLEEP_FUTEX  in futex_wait on `sleep`, or about to be      a waker: -> AWAKE(_TO_SEARCH), then a futex wake
- *   ASLEEP_POLL   in hook.wait, or about to be; holds the poll  a waker: -> AWAKE(_TO_SEARCH), then hook.interrupt
- *                                                               itself, when the sleep ended for another reason: ->
- * AWAKE Every edge out of ASLEEP is a compare-and-swap; who takes it lowers `sleeping`.
+ *   AWAKE         it runs, or looks for work            itself, before it sleeps: -> ASLEEP_FUTEX or ASLEEP_POLL
+ *   ASLEEP_FUTEX  in futex_wait on `sleep`, or about    a waker: -> AWAKE or AWAKE_TO_SEARCH, then a futex wake
+ *                 to be
+ *   ASLEEP_POLL   in hook.wait, or about to be; holds   a waker: the same, then hook.interrupt
+ *                 the poll                              itself, when the sleep ended for another reason: -> AWAKE
+ * Every edge out of ASLEEP is a compare-and-swap; who takes it lowers `sleeping`.
  *
  * Going to sleep without missing a wake: announce (sleep, sleeping), stop searching, fence, look at everything again;
  * ready.c has the other half. It is modelled in tests/model. What a worker looks at: injection queue, its own queues,
@@ -182,6 +183,8 @@ void *stel__worker_main(void *arg) {
     if (w->sched->config.enable_cpu_affinity > 0) (void)stel__cpu_bind(w->id);
     stel__sanitize_thread_self(&w->sanitizer);
     if (stel__overflow_enter_thread(&w->signal_stack) < 0) w->signal_stack = NULL;
+    stel__lock_take(&w->sched->starting);
+    stel__lock_give(&w->sched->starting);
     idle_loop(w);
     stel__wheel_clear(&w->wheel);
     stel__stack_cache_flush(&w->stacks);

@@ -19,25 +19,25 @@
 
 /* ---- spawn ---- */
 
-/* The scheduler that a plain thread's stel_spawn goes to; the runtime room knows. enter keeps it alive until leave. */
+/* The scheduler that a plain thread's stel_spawn goes to; the runtime room knows. pin keeps it alive until unpin. */
 static struct {
-    stel__sched *(*enter)(void);
-    void (*leave)(stel__sched *s);
+    stel__sched *(*_Atomic pin)(void); /* NULL until there has been a runtime */
+    void (*unpin)(stel__sched *s);
 } fallback;
 
-void stel__sched_set_default(stel__sched *(*enter)(void), void (*leave)(stel__sched *s)) {
-    fallback.enter = enter;
-    fallback.leave = leave;
+void stel__sched_set_default(stel__sched *(*pin)(void), void (*unpin)(stel__sched *s)) {
+    fallback.unpin = unpin;
+    stel__store_release(&fallback.pin, pin); /* pairs with spawn_slow: threads may try to spawn before */
 }
 
+/* What a fiber is to be, options and defaults resolved. By value: the plain spawn's is all constants to the compiler.
+ */
 typedef struct request {
     const char *name;
     unsigned flags, level, stack_class, pinned;
 } request;
 
 static int request_of(const stel__sched *s, const stel_spawn_options *o, request *r) {
-    *r = (request){ .level = STEL__LEVEL_NORMAL, .stack_class = (unsigned)s->stack_class };
-    if (!o) return 0;
     if (o->size != sizeof *o) return -EINVAL;
     if (o->flags & ~(unsigned)(STEL_NO_MIGRATE | STEL_FP_ENVIRONMENT | STEL_BACKGROUND)) return -EINVAL;
     if (o->priority < STEL_PRIORITY_MOST_URGENT || o->priority > STEL_PRIORITY_LEAST_URGENT) return -EINVAL;
@@ -49,8 +49,12 @@ static int request_of(const stel__sched *s, const stel_spawn_options *o, request
     if (o->place > 0) {
         if (o->place > s->worker_count) return -EINVAL;
         r->pinned = (unsigned)o->place;
-    } else if (o->place < 0 && -1 - o->place >= stel__node_count()) {
-        return -EINVAL;
+    } else if (o->place < 0) {
+        int node = -1 - o->place;
+        if (node >= stel__node_count()) return -EINVAL;
+        /* One node is everywhere; else the first worker that runs on it. */
+        for (int i = 0; stel__node_count() > 1 && i < s->worker_count && !r->pinned; i++)
+            if (stel__node_of_cpu(i) == node) r->pinned = (unsigned)i + 1;
     }
     r->name = o->name && *o->name ? o->name : NULL;
     r->flags = o->flags;
@@ -58,57 +62,32 @@ static int request_of(const stel__sched *s, const stel_spawn_options *o, request
     return 0;
 }
 
-/* The first worker that runs on the node, when there is more than one node; else anywhere. */
-STEL__COLD static unsigned worker_of_node(const stel__sched *s, int node) {
-    if (stel__node_count() > 1)
-        for (int i = 0; i < s->worker_count; i++)
-            if (stel__node_of_cpu(i) == node) return (unsigned)i + 1;
-    return 0;
-}
-
-STEL__COLD static int give_extras(stel__fiber *f, const request *r) {
+STEL__COLD static int give_extras(stel__fiber *f, request r) {
     stel__extra *extra = stel__fiber_extra(f);
     if (!extra) return -ENOMEM;
-    if (r->name) stel__fiber_set_name(f, r->name);
+    if (r.name) stel__fiber_set_name(f, r.name);
     extra->fp_words = stel__fp_save();
     return 0;
 }
 
-/* A fresh block, filled in, not yet visible. */
-static int fiber_new(stel__sched *s, stel__worker *w, const request *r, stel_fn *fn, void *arg, void *site,
-                     stel__fiber **out) {
-    int error = 0;
-    stel__fiber *f = stel__block_get(w ? &w->blocks : NULL, &error);
-    if (STEL__UNLIKELY(!f)) return error;
+/* Everything of a fresh block but what makes it visible. */
+static inline void fill(stel__fiber *f, stel__sched *s, int64_t now, request r, stel_fn *fn, void *arg, void *site) {
     f->at.arg = arg;
     f->stack = NULL;
     stel__store_relaxed(&f->fn, fn);
     stel__store_relaxed(&f->home, s);
     stel__store_relaxed(&f->spawn_site, site);
-    stel__store_relaxed(&f->created, w ? w->now : stel__clock_now());
-    f->pinned = r->pinned & 0xfff;
-    f->stack_class = r->stack_class & 0xf;
-    stel__store_relaxed(&f->waiter.owner_bits, (uint8_t)(r->flags | r->level << STEL__LEVEL_SHIFT));
+    stel__store_relaxed(&f->created, now);
+    f->pinned = r.pinned & 0xfff;
+    f->stack_class = r.stack_class & 0xf;
+    stel__store_relaxed(&f->waiter.owner_bits, (uint8_t)(r.flags | r.level << STEL__LEVEL_SHIFT));
     stel__waiter_begin(&f->waiter);
     stel__store_relaxed(&f->queue.limit, STEL_FOREVER);
-    if (STEL__UNLIKELY(r->name || r->flags & STEL_FP_ENVIRONMENT) && (error = give_extras(f, r)) < 0) {
-        stel__block_put(w ? &w->blocks : NULL, f);
-        return error;
-    }
-    *out = f;
-    return 0;
 }
 
-STEL__COLD static int refusal(stel__sched *s, bool outside) {
-    if (stel__load_relaxed(&stel__forked)) return -EPERM;
-    if (outside && stel__load_acquire(&s->closed)) return -ESHUTDOWN; /* pairs with the release in stel__sched_close */
-    if (s->config.max_fibers && stel__sched_live(s) >= s->config.max_fibers) return -EAGAIN;
-    return stel__stack_starved() ? -ENOMEM : 0;
-}
-
-static void count_spawn(stel__sched *s, stel__worker *w, bool background) {
-    /* Before the fiber can run, and so before its end can be counted: see stel__sched_live. */
-    if (w) {
+/* Counted before the fiber can run, and so before its end can be counted: see stel__sched_live. */
+static inline void count_spawn(stel__sched *s, stel__worker *w, bool background) {
+    if (STEL__LIKELY(w != NULL)) {
         stel__store_release(&w->counters.spawned, stel__load_relaxed(&w->counters.spawned) + 1);
         if (background)
             stel__store_release(&w->counters.spawned_background,
@@ -119,16 +98,8 @@ static void count_spawn(stel__sched *s, stel__worker *w, bool background) {
     }
 }
 
-static int spawn(stel__sched *s, stel_fiber *out, const request *r, stel_fn *fn, void *arg, void *site) {
-    stel__worker *w = stel__worker_self();
-    if (w && w->sched != s) w = NULL;
-    bool may_refuse =
-        !w || s->config.max_fibers || stel__load_relaxed(&s->starved_count) || stel__load_relaxed(&stel__forked);
-    int rc = STEL__UNLIKELY(may_refuse) ? refusal(s, !w) : 0;
-    if (rc < 0) return rc;
-    stel__fiber *f = NULL;
-    rc = fiber_new(s, w, r, fn, arg, site, &f);
-    if (STEL__UNLIKELY(rc < 0)) return rc;
+/* The fiber comes to life: from here on its handle works, and it may run at once. */
+static inline void publish(stel__fiber *f, stel__sched *s, stel__worker *w, stel_fiber *out, bool background) {
     uint64_t life = (stel__load_relaxed(&f->life) & ~STEL__INDEX_MASK) | STEL__LIFE_ALIVE;
     if (out)
         *out = stel__fiber_handle(f, life);
@@ -136,39 +107,76 @@ static int spawn(stel__sched *s, stel_fiber *out, const request *r, stel_fn *fn,
         life |= STEL__LIFE_CLAIMED;
     stel__store_relaxed(&f->joiner, out ? STEL__JOINER_NONE : STEL__JOINER_DETACHED);
     stel__store_release(&f->life, life); /* pairs with lookups by handle */
-    count_spawn(s, w, r->flags & STEL_BACKGROUND);
+    count_spawn(s, w, background);
     stel__ready_spawned(w, f);
-    return 0;
+}
+
+/* Why a spawn cannot be, apart from its arguments. */
+STEL__COLD static int refusal(stel__sched *s, bool outside) {
+    if (stel__load_relaxed(&stel__forked)) return -EPERM;
+    if (outside && stel__load_acquire(&s->closed)) return -ESHUTDOWN; /* pairs with the release in stel__sched_close */
+    if (s->config.max_fibers && stel__sched_live(s) >= s->config.max_fibers) return -EAGAIN;
+    return stel__load_relaxed(&s->starved_count) || stel__stack_starved() ? -ENOMEM : 0;
+}
+
+static inline bool may_refuse(const stel__sched *s) {
+    return s->config.max_fibers || stel__load_relaxed(&s->starved_count) || stel__load_relaxed(&stel__forked);
 }
 
 int stel__sched_spawn(stel__sched *s, stel_fiber *out, const stel_spawn_options *o, stel_fn *fn, void *arg,
                       void *spawn_site) {
-    request r;
+    request r = { .level = STEL__LEVEL_NORMAL, .stack_class = (unsigned)s->stack_class };
+    stel__worker *w = stel__worker_self();
+    if (w && w->sched != s) w = NULL;
     if (!fn) return -EINVAL;
-    int rc = request_of(s, o, &r);
+    int rc = o ? request_of(s, o, &r) : 0;
+    if (rc == 0 && (!w || may_refuse(s))) rc = refusal(s, !w);
     if (rc < 0) return rc;
-    if (o && o->place < 0) r.pinned = worker_of_node(s, -1 - o->place);
-    return spawn(s, out, &r, fn, arg, spawn_site);
+    stel__free_blocks *blocks = w ? &w->blocks : NULL;
+    stel__fiber *f = stel__block_get(blocks, &rc);
+    if (!f) return rc;
+    fill(f, s, w ? w->now : stel__clock_now(), r, fn, arg, spawn_site);
+    if ((r.name || r.flags & STEL_FP_ENVIRONMENT) && (rc = give_extras(f, r)) < 0) {
+        stel__block_put(blocks, f);
+        return rc;
+    }
+    publish(f, s, w, out, r.flags & STEL_BACKGROUND);
+    return 0;
 }
 
-static int spawn_here(stel_fiber *out, const stel_spawn_options *o, stel_fn *fn, void *arg, void *site) {
-    stel__worker *w = stel__worker_self();
-    if (STEL__LIKELY(w != NULL)) return stel__sched_spawn(w->sched, out, o, fn, arg, site);
-    stel__sched *s = fallback.enter && !stel__load_relaxed(&stel__forked) ? fallback.enter() : NULL;
+STEL__NOINLINE static int spawn_slow(stel_fiber *out, const stel_spawn_options *o, stel_fn *fn, void *arg, void *site) {
+    const stel__worker *w = stel__worker_self();
+    if (w) return stel__sched_spawn(w->sched, out, o, fn, arg, site);
+    stel__sched *(*pin)(void) = stel__load_acquire(&fallback.pin); /* pairs with set_default */
+    stel__sched *s = pin && !stel__load_relaxed(&stel__forked) ? pin() : NULL;
     if (!s) return -EPERM;
     int rc = stel__sched_spawn(s, out, o, fn, arg, site);
-    fallback.leave(s);
+    fallback.unpin(s);
     return rc;
 }
 
+/* The plain spawn, by a worker that has a block at hand: the same steps without the questions. */
+static inline int spawn_fast(stel_fiber *out, stel_fn *fn, void *arg, void *site) {
+    stel__worker *w = stel__worker_self();
+    if (STEL__UNLIKELY(!w || !fn || !w->blocks.head || may_refuse(w->sched)))
+        return spawn_slow(out, NULL, fn, arg, site);
+    stel__fiber *f = w->blocks.head;
+    w->blocks.head = f->queue.run_next;
+    w->blocks.count--;
+    request r = { .level = STEL__LEVEL_NORMAL, .stack_class = (unsigned)w->sched->stack_class };
+    fill(f, w->sched, w->now, r, fn, arg, site);
+    publish(f, w->sched, w, out, false);
+    return 0;
+}
+
 int stel_spawn(stel_fiber *out, stel_fn *fn, void *arg) {
-    return out ? spawn_here(out, NULL, fn, arg, __builtin_return_address(0)) : -EINVAL;
+    return out ? spawn_fast(out, fn, arg, __builtin_return_address(0)) : -EINVAL;
 }
 int stel_spawn_with(stel_fiber *out, const stel_spawn_options *o, stel_fn *fn, void *arg) {
-    return spawn_here(out, o, fn, arg, __builtin_return_address(0));
+    return spawn_slow(out, o, fn, arg, __builtin_return_address(0));
 }
 int stel_go(stel_fn *fn, void *arg) {
-    return spawn_here(NULL, NULL, fn, arg, __builtin_return_address(0));
+    return spawn_fast(NULL, fn, arg, __builtin_return_address(0));
 }
 
 /* ---- the end, and who learns of it ---- */
@@ -220,7 +228,7 @@ static int reap(stel__fiber *f, int *result) {
 int stel_join(stel_fiber handle, int *result) {
     stel__waiter *self = stel__waiter_self();
     if (!self) return -ENOMEM;
-    if (STEL__UNLIKELY(handle == stel_self() && handle)) return -EDEADLK;
+    if (STEL__UNLIKELY(handle == stel__waiter_identity(self))) return -EDEADLK;
     int rc = stel__wait_check(self);
     if (rc < 0) return rc;
     stel__fiber *f = NULL;

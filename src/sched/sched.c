@@ -92,17 +92,20 @@ static void join_workers(stel__sched *s, int n) {
 }
 
 int stel__sched_start(stel__sched *s) {
-    for (int i = 0; i < s->worker_count; i++) {
+    int rc = 0, i = 0;
+    stel__lock_take(&s->starting);
+    for (; i < s->worker_count && rc == 0; i++) {
         char name[32]; /* the kernel keeps 15 */
         (void)snprintf(name, sizeof name, "stel-worker-%d", i);
-        int rc = stel__thread_start(&s->worker[i]->thread, name, stel__worker_main, s->worker[i]);
-        if (rc < 0) {
-            join_workers(s, i);
-            stel__store_relaxed(&s->halt, false);
-            return rc;
-        }
+        rc = stel__thread_start(&s->worker[i]->thread, name, stel__worker_main, s->worker[i]);
     }
-    return 0;
+    if (rc < 0) stel__store_relaxed(&s->halt, true); /* seen by whoever takes the lock after us */
+    stel__lock_give(&s->starting);
+    if (rc < 0) {
+        join_workers(s, i - 1);
+        stel__store_relaxed(&s->halt, false);
+    }
+    return rc;
 }
 
 void stel__sched_close(stel__sched *s) {

@@ -21,14 +21,14 @@
  *   1. Every edge out of PREPARED or PARKED is a compare-and-swap on the whole word: exactly one party wins a wait, and
  *      who names an old sequence loses.
  *   2. A fiber is made runnable exactly once a wait: by who takes it from PARKED to WOKEN, or, if it never got as far
- * as PARKED, by the code after its switch that finds WOKEN.
+ *      as PARKED, by the code after its switch that finds WOKEN.
  *   3. Timers and cancellations act on PARKED only. What comes earlier is found by finish_park, which looks again after
  *      its swap: see the two sequences there. A timer that comes earlier is armed again for a moment later.
  *   4. Waiters are type-stable, so a late waker reads a live word and loses by invariant 1. Sequences are not reset
- * when a control block goes to another fiber. 39 bits last 2^39 waits of one block; a waker would have to sleep through
- *      all of them to be taken for another.
+ *      when a control block goes to another fiber. 39 bits last 2^39 waits of one block; a waker would have to sleep
+ *      through all of them to be taken for another.
  *   5. `limit` (fiber.h) is STEL_FOREVER unless a wait with a limit is on. The owner resets it before the next
- * PREPARED, a release store, so a timer that reads a PARKED word of this wait reads this wait's limit.
+ *      PREPARED, a release store, so a timer that reads a PARKED word of this wait reads this wait's limit.
  *
  * Ordering pairs: wait_begin's release store with wakers' acquire loads (limit, reason); the winning swap (acq_rel)
  * with the owner's acquire load on its way out (what the waker wrote before).
@@ -172,17 +172,6 @@ stel__oracle *stel__oracle_self(void) {
     stel__waiter *t = thread_waiter_self();
     static stel__oracle nobody = { 1 }; /* a thread without memory for a waiter cannot wait anyway */
     return t ? &thread_of(t)->oracle : &nobody;
-}
-
-void stel__waiter_begin(stel__waiter *w) {
-    stel__store_relaxed(&w->deadline, STEL_FOREVER);
-    stel__store_relaxed(&w->shield_until, INT64_MIN);
-    w->timed_out = 0;
-    w->streak = 0;
-    stel__store_relaxed(&w->reason, STEL__WAIT_NONE);
-}
-void stel__waiter_end(stel__waiter *w) {
-    stel__waiter_begin(w);
 }
 
 /* ---- limits ---- */
@@ -407,7 +396,8 @@ int64_t stel__waiter_timer_fired(stel__fiber *f, int64_t now, unsigned *ended) {
         /* Not the deadline but the end of the shield: cancellation may end the wait from now on. */
         uint64_t bare = (word & ~(uint64_t)STEL__WORD_SHIELDED) | STEL__WORD_INTERRUPTIBLE;
         if (!stel__cas_seq_cst(&f->waiter.word, &word, bare)) return STEL_FOREVER;
-        stel__store_relaxed(&f->queue.limit, deadline);
+        /* `limit` stays what it was: from the swap on f may be woken, and then the word is its run queue's. The timer
+         * itself knows when it is to fire again. */
         stel__waiter_recheck(f, bare);
         return deadline;
     }

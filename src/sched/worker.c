@@ -9,8 +9,8 @@
  * whoever runs next on this worker does that first of all: `finish`.
  *
  *   YIELD  put it on the ring
- *   PARK   PREPARED -> PARKED in its word; or, when somebody woke it meanwhile, make it runnable (waiter.c has the
- * table) END    give its stack back. Its block is not touched: the joiner may have freed it already
+ *   PARK   PREPARED -> PARKED in its word; or, when somebody woke it meanwhile, make it runnable (table in waiter.c)
+ *   END    give its stack back. Its block is not touched: the joiner may have freed it already
  *
  * Where fibers wait for their turn, in the order in which pick looks:
  *   next    one slot: the fiber woken last by the running one. A pair that talks to each other stays in it
@@ -257,10 +257,12 @@ void stel__worker_run(stel__worker *w, stel__fiber *f) {
 /* The end of a fiber. Its block is given up before the switch, so that a joiner that becomes runnable is the next to
  * run; what is still in use, the stack, is remembered in the worker. */
 void stel__fiber_end(stel__fiber *f, int result) {
-    stel__waiter_end(&f->waiter);
-    stel__locals_destroy(f);
-    stel__wheel_disarm(stel__wheel_of, f);
-    stel__worker *w = stel__worker_self(); /* the destructors may have waited */
+    if (STEL__UNLIKELY(f->extra != NULL)) {
+        stel__waiter_end(&f->waiter);
+        stel__locals_destroy(f); /* may wait */
+    }
+    if (STEL__UNLIKELY(stel__load_relaxed(&f->wheel))) stel__wheel_disarm(stel__wheel_of, f);
+    stel__worker *w = stel__worker_self();
     w->dying_stack = f->stack;
 #ifdef STEL__SANITIZED
     w->dying_sanitizer = f->sanitizer;

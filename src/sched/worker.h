@@ -4,8 +4,8 @@
  *   ready.c   making a fiber runnable: which queue, and whom to wake for it
  *   idle.c    a worker without work: stealing, polling, sleeping
  *   waiter.c  one wait of one fiber or thread
- *   life.c    spawn, join, cancel, ...; local.c fiber-local values and names; sched.c start, stop, counting; guard.c
- * the poller thread's tick */
+ *   life.c    spawn, join, cancel, sleep, park; local.c  names, priorities, fiber-local values
+ *   sched.c   start, stop, counting; guard.c  the poller thread's tick; table.c  the control blocks */
 #ifndef STEL_SCHED_WORKER_H
 #define STEL_SCHED_WORKER_H
 
@@ -122,6 +122,7 @@ struct stel__sched {
     stel__fiber *starved;
     _Atomic uint32_t starved_count;
 
+    stel__lock starting; /* held by start until all workers are there: if one cannot be, none has run a fiber */
     stel__inject inject;
     stel__worker *worker[];
 };

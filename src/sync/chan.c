@@ -161,12 +161,12 @@ static int wait_on(stel_chan *c, stel__list *queue, stel__waiter *w, void *eleme
     stel__wait_begin(w, reason);
     w->node.element = element;
     stel__queue_push(queue, w, 0);
-    stel__lock_give(&c->lock);
+    stel__spin_give(&c->lock);
     int rc = stel__wait_park(w, 0);
     if (STEL__UNLIKELY(rc < 0)) {
-        stel__lock_take(&c->lock);
+        stel__spin_take(&c->lock);
         bool was_queued = stel__queue_remove(queue, &w->node);
-        stel__lock_give(&c->lock);
+        stel__spin_give(&c->lock);
         if (was_queued) return rc;
     }
     return STEL__UNLIKELY(w->node.flags & STEL__NODE_CLOSED) ? -EPIPE : 0;
@@ -179,10 +179,10 @@ int stel_chan_send(stel_chan *c, const void *element) {
     if (STEL__UNLIKELY(rc < 0)) return rc;
     if (STEL__UNLIKELY(!c)) return wait_in_vain(w, STEL__WAIT_CHAN_SEND);
     stel__ticket wake = 0;
-    stel__lock_take(&c->lock);
+    stel__spin_take(&c->lock);
     rc = put(c, element, &wake);
     if (rc == -EAGAIN) return wait_on(c, &c->senders, w, (void *)(uintptr_t)element, STEL__WAIT_CHAN_SEND);
-    stel__lock_give(&c->lock);
+    stel__spin_give(&c->lock);
     if (wake) stel__wake(wake, STEL__WOKEN);
     stel__wait_spend(w);
     return rc;
@@ -195,10 +195,10 @@ int stel_chan_recv(stel_chan *c, void *element) {
     if (STEL__UNLIKELY(rc < 0)) return rc;
     if (STEL__UNLIKELY(!c)) return wait_in_vain(w, STEL__WAIT_CHAN_RECV);
     stel__ticket wake = 0;
-    stel__lock_take(&c->lock);
+    stel__spin_take(&c->lock);
     rc = take(c, element, &wake);
     if (rc == -EAGAIN) return wait_on(c, &c->receivers, w, element, STEL__WAIT_CHAN_RECV);
-    stel__lock_give(&c->lock);
+    stel__spin_give(&c->lock);
     if (wake) stel__wake(wake, STEL__WOKEN);
     stel__wait_spend(w);
     return rc;
@@ -207,9 +207,9 @@ int stel_chan_recv(stel_chan *c, void *element) {
 int stel_chan_try_send(stel_chan *c, const void *element) {
     if (!c || (!element && c->element_bytes != 0)) return -EINVAL;
     stel__ticket wake = 0;
-    stel__lock_take(&c->lock);
+    stel__spin_take(&c->lock);
     int rc = put(c, element, &wake);
-    stel__lock_give(&c->lock);
+    stel__spin_give(&c->lock);
     if (wake) stel__wake(wake, STEL__WOKEN);
     return rc;
 }
@@ -217,9 +217,9 @@ int stel_chan_try_send(stel_chan *c, const void *element) {
 int stel_chan_try_recv(stel_chan *c, void *element) {
     if (!c || (!element && c->element_bytes != 0)) return -EINVAL;
     stel__ticket wake = 0;
-    stel__lock_take(&c->lock);
+    stel__spin_take(&c->lock);
     int rc = take(c, element, &wake);
-    stel__lock_give(&c->lock);
+    stel__spin_give(&c->lock);
     if (wake) stel__wake(wake, STEL__WOKEN);
     return rc;
 }
@@ -236,9 +236,9 @@ static bool close_one(stel_chan *c, stel__ticket *wake) {
 
 int stel_chan_close(stel_chan *c) {
     if (!c) return -EINVAL;
-    stel__lock_take(&c->lock);
+    stel__spin_take(&c->lock);
     if (c->closed) {
-        stel__lock_give(&c->lock);
+        stel__spin_give(&c->lock);
         return -EPIPE;
     }
     c->closed = 1;
@@ -248,10 +248,10 @@ int stel_chan_close(stel_chan *c) {
         size_t n = 0;
         while (n < WAKE_BATCH && (more = close_one(c, &tickets[n])))
             if (tickets[n]) n++;
-        stel__lock_give(&c->lock);
+        stel__spin_give(&c->lock);
         for (size_t i = 0; i < n; i++)
             stel__wake(tickets[i], STEL__WOKEN);
-        if (more) stel__lock_take(&c->lock);
+        if (more) stel__spin_take(&c->lock);
     }
     return 0;
 }

@@ -11,7 +11,7 @@ struct stel_chan {
     /* Counted by everybody. */
     _Atomic size_t references;
     /* Under the lock. */
-    stel__lock lock;
+    stel__spin lock;
     uint32_t closed;
     stel__list senders, receivers; /* nodes: element is where to copy from, or to */
     size_t first;                  /* the oldest element's place in the ring */

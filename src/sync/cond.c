@@ -20,7 +20,7 @@
 #include "sync/mutex.h"
 
 typedef struct cond {
-    stel__lock lock;
+    stel__spin lock;
     _Atomic uint32_t waiters; /* nodes on the queue; changes under the lock */
     stel__list queue;
     stel_mutex *mutex; /* of the waiters, while there are any; under the lock */
@@ -42,26 +42,26 @@ int stel_cond_wait(stel_cond *object, stel_mutex *m) {
         stel__misuse("stel_cond_wait", m, "the caller does not hold this mutex");
     int rc = stel__wait_check(w);
     if (rc < 0) return rc;
-    stel__lock_take(&c->lock);
+    stel__spin_take(&c->lock);
     if (STEL__UNLIKELY(c->mutex != NULL && c->mutex != m))
         stel__misuse("stel_cond_wait", object, "others wait on it with another mutex");
     c->mutex = m;
     stel__wait_begin(w, STEL__WAIT_COND);
     stel__queue_push(&c->queue, w, 0);
     count(c, stel__load_relaxed(&c->waiters) + 1);
-    stel__lock_give(&c->lock);
+    stel__spin_give(&c->lock);
     stel_mutex_unlock(m);
 
     rc = stel__wait_park(w, 0);
     if (rc == STEL__WOKEN_UNDER_LOCK) {
-        stel__lock_pass(&c->lock);
+        stel__spin_pass(&c->lock);
     } else if (rc < 0) {
-        stel__lock_take(&c->lock);
+        stel__spin_take(&c->lock);
         if (stel__queue_remove(&c->queue, &w->node))
             count(c, stel__load_relaxed(&c->waiters) - 1);
         else
             rc = 0;
-        stel__lock_give(&c->lock);
+        stel__spin_give(&c->lock);
     }
     stel_mutex_lock(m);
     return rc < 0 ? rc : 0;
@@ -71,14 +71,14 @@ void stel_cond_signal(stel_cond *object) {
     cond *c = (cond *)object;
     /* Relaxed: see (3) above; the mutex orders it where order matters. */
     if (stel__load_relaxed(&c->waiters) == 0) return;
-    stel__lock_take(&c->lock);
+    stel__spin_take(&c->lock);
     stel__node *n = stel__queue_pop(&c->queue);
     stel__ticket ticket = 0;
     if (n) {
         ticket = stel__node_ticket(n);
         count(c, stel__load_relaxed(&c->waiters) - 1);
     }
-    stel__lock_give(&c->lock);
+    stel__spin_give(&c->lock);
     /* If this fails the waiter's time ran out after it was chosen: it takes the signal all the same. */
     if (n) stel__wake(ticket, STEL__WOKEN);
 }
@@ -86,7 +86,7 @@ void stel_cond_signal(stel_cond *object) {
 void stel_cond_broadcast(stel_cond *object) {
     cond *c = (cond *)object;
     if (stel__load_relaxed(&c->waiters) == 0) return; /* as in signal */
-    stel__lock_take(&c->lock);
+    stel__spin_take(&c->lock);
     count(c, 0);
     stel__queue_wake_all(&c->lock, &c->queue);
 }

@@ -9,7 +9,7 @@
 #include "sync/queue.h"
 
 typedef struct event {
-    stel__lock lock;
+    stel__spin lock;
     _Atomic uint32_t set; /* changes under the lock, is read without */
     stel__list queue;     /* empty while set */
     uint64_t spare;
@@ -20,22 +20,22 @@ _Static_assert(_Alignof(event) <= _Alignof(stel_event), "the public struct is al
 
 void stel_event_set(stel_event *object) {
     event *e = (event *)object;
-    stel__lock_take(&e->lock);
+    stel__spin_take(&e->lock);
     stel__store_release(&e->set, 1); /* pairs with the acquire in seen */
     stel__queue_wake_all(&e->lock, &e->queue);
 }
 
 void stel_event_reset(stel_event *object) {
     event *e = (event *)object;
-    stel__lock_take(&e->lock);
+    stel__spin_take(&e->lock);
     stel__store_relaxed(&e->set, 0); /* tells nobody anything but to wait */
-    stel__lock_give(&e->lock);
+    stel__spin_give(&e->lock);
 }
 
 /* Is it set, and is the call that set it done with the object? */
 static bool seen(event *e) {
     if (stel__load_acquire(&e->set) == 0) return false; /* pairs with the release in stel_event_set */
-    stel__lock_pass(&e->lock);
+    stel__spin_pass(&e->lock);
     return true;
 }
 
@@ -49,13 +49,13 @@ int stel_event_wait(stel_event *object) {
     int rc = stel__wait_check(w);
     if (rc < 0) return rc;
     if (seen(e)) return 0;
-    stel__lock_take(&e->lock);
+    stel__spin_take(&e->lock);
     if (stel__load_relaxed(&e->set) != 0) { /* under the lock that it changes under */
-        stel__lock_give(&e->lock);
+        stel__spin_give(&e->lock);
         return 0;
     }
     stel__wait_begin(w, STEL__WAIT_EVENT);
     stel__queue_push(&e->queue, w, 0);
-    stel__lock_give(&e->lock);
+    stel__spin_give(&e->lock);
     return stel__queue_park(&e->lock, &e->queue, w);
 }

@@ -14,7 +14,7 @@ enum stel__mutex_bits {
 
 typedef struct stel__mutex {
     _Atomic uint32_t word;
-    stel__lock lock; /* protects the queue */
+    stel__spin lock; /* protects the queue */
     stel__list queue;
     /* Hints, relaxed, changed by whoever is about to wait: see spin() in mutex.c. */
     _Atomic uint32_t spin_skip;   /* so many contended calls will not spin */

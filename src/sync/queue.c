@@ -3,20 +3,20 @@
 
 enum { WAKE_BATCH = 32 }; /* tickets kept on the stack by a waker of many */
 
-int stel__queue_park(stel__lock *lock, stel__list *queue, stel__waiter *w) {
+int stel__queue_park(stel__spin *lock, stel__list *queue, stel__waiter *w) {
     int rc = stel__wait_park(w, 0);
     if (STEL__LIKELY(rc == STEL__WOKEN)) return 0;
     if (rc == STEL__WOKEN_UNDER_LOCK) {
-        stel__lock_pass(lock);
+        stel__spin_pass(lock);
         return 0;
     }
-    stel__lock_take(lock);
+    stel__spin_take(lock);
     bool was_queued = stel__queue_remove(queue, &w->node);
-    stel__lock_give(lock);
+    stel__spin_give(lock);
     return was_queued ? rc : 0;
 }
 
-void stel__queue_wake_all(stel__lock *lock, stel__list *queue) {
+void stel__queue_wake_all(stel__spin *lock, stel__list *queue) {
     stel__ticket tickets[WAKE_BATCH];
     size_t n = 0;
     stel__node *node;
@@ -27,16 +27,14 @@ void stel__queue_wake_all(stel__lock *lock, stel__list *queue) {
      * gone, and their owner freed it. */
     while ((node = stel__queue_pop(queue)) != NULL)
         stel__wake(stel__node_ticket(node), STEL__WOKEN_UNDER_LOCK);
-    stel__lock_give(lock);
+    stel__spin_give(lock);
     /* A ticket that fails belongs to a waiter whose time ran out: it finds out by itself that it was chosen. */
     for (size_t i = 0; i < n; i++)
         stel__wake(tickets[i], STEL__WOKEN);
 }
 
-stel__waiter *stel__waiter_need(const char *call) {
-    stel__waiter *w = stel__waiter_self();
-    if (STEL__UNLIKELY(!w)) stel__die("%s: no memory for this thread's first wait", call);
-    return w;
+void stel__waiter_missing(const char *call) {
+    stel__die("%s: no memory for this thread's first wait", call);
 }
 
 void stel__misuse(const char *call, const void *object, const char *text) {

@@ -10,10 +10,11 @@
  *   - a waker of more waiters than it can keep tickets for wakes them under the lock, and tells them so
  *     (STEL__WOKEN_UNDER_LOCK): they wait until the lock is free before they return;
  *   - a caller that need not wait because it sees the state it wants, without the lock, does the same: the state is
- *     always published by a holder of the lock, who may not have given it back yet (stel__lock_pass). */
+ *     always published by a holder of the lock, who may not have given it back yet (stel__spin_pass). */
 #ifndef STEL_SYNC_QUEUE_H
 #define STEL_SYNC_QUEUE_H
 
+#include "sync/spin.h"
 #include "sync/sync.h"
 
 /* A node's flags. Under the lock of the queue it is on; once it is off, its waiter's alone. */
@@ -28,21 +29,11 @@ enum stel__node_flags {
 enum stel__woken {
     STEL__WOKEN = 0,
     STEL__WOKEN_HANDED = 1,    /* mutex: it is yours */
-    STEL__WOKEN_UNDER_LOCK = 2 /* the waker still holds the lock: stel__lock_pass before returning */
+    STEL__WOKEN_UNDER_LOCK = 2 /* the waker still holds the lock: stel__spin_pass before returning */
 };
 
 static inline stel__node *stel__node_of(stel__link *link) {
     return STEL__CONTAINER(link, stel__node, link);
-}
-
-/* Wait until whoever holds the lock has given it back. For a caller that knows of an event which the holder made
- * while holding it. That knowledge came by an acquire load or a wake, so the word read here is not older than the
- * holder's taking of the lock: 0 means given since. Acquire: pairs with the release in stel__lock_give. */
-static inline void stel__lock_pass(stel__lock *l) {
-    if (STEL__UNLIKELY(stel__load_acquire(&l->word) != 0)) {
-        stel__lock_take(l);
-        stel__lock_give(l);
-    }
 }
 
 /* Under the lock, after stel__wait_begin: put the waiter's own node on the queue. */
@@ -72,14 +63,19 @@ static inline bool stel__queue_remove(stel__list *queue, stel__node *n) {
 
 /* Sleep until chosen; the node is queued, the lock is not held. 0: chosen, and the object is no longer needed by the
  * waker; else -ETIMEDOUT or -ECANCELED, and the node is off the queue. */
-int stel__queue_park(stel__lock *lock, stel__list *queue, stel__waiter *w);
+int stel__queue_park(stel__spin *lock, stel__list *queue, stel__waiter *w);
 
 /* With the lock held: choose everybody, give the lock back, wake them. */
-void stel__queue_wake_all(stel__lock *lock, stel__list *queue);
+void stel__queue_wake_all(stel__spin *lock, stel__list *queue);
 
 /* The caller's waiter. A plain thread for which there is no memory: dies in the name of call, for calls that cannot
  * fail otherwise. */
-stel__waiter *stel__waiter_need(const char *call);
+STEL_NORETURN STEL__COLD void stel__waiter_missing(const char *call);
+static inline stel__waiter *stel__waiter_need(const char *call) {
+    stel__waiter *w = stel__waiter_self();
+    if (STEL__UNLIKELY(!w)) stel__waiter_missing(call);
+    return w;
+}
 
 /* Wrong use: abort with "call(object): fiber ... name: text". */
 STEL_NORETURN STEL__COLD void stel__misuse(const char *call, const void *object, const char *text);

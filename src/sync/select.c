@@ -111,12 +111,12 @@ static inline bool first_of_its_channel(stel_case *cases, size_t place) {
 
 static void lock_all(stel_case *cases, size_t live) {
     for (size_t k = 0; k < live; k++)
-        if (first_of_its_channel(cases, k)) stel__lock_take(&cases[room_of(&cases[k])->locking].chan->lock);
+        if (first_of_its_channel(cases, k)) stel__spin_take(&cases[room_of(&cases[k])->locking].chan->lock);
 }
 
 static void unlock_all(stel_case *cases, size_t live) {
     for (size_t k = live; k-- > 0;)
-        if (first_of_its_channel(cases, k)) stel__lock_give(&cases[room_of(&cases[k])->locking].chan->lock);
+        if (first_of_its_channel(cases, k)) stel__spin_give(&cases[room_of(&cases[k])->locking].chan->lock);
 }
 
 /* ---- looking and waiting ---- */
@@ -156,9 +156,9 @@ static void queue_all(stel_case *cases, size_t live, const stel__waiter *w) {
 static void unlink_all(stel_case *cases, size_t live) {
     for (size_t k = 0; k < live; k++) {
         stel_case *c = &cases[room_of(&cases[k])->locking];
-        if (first_of_its_channel(cases, k)) stel__lock_take(&c->chan->lock);
+        if (first_of_its_channel(cases, k)) stel__spin_take(&c->chan->lock);
         stel__queue_remove(queue_of(c), &room_of(c)->node);
-        if (k + 1 == live || first_of_its_channel(cases, k + 1)) stel__lock_give(&c->chan->lock);
+        if (k + 1 == live || first_of_its_channel(cases, k + 1)) stel__spin_give(&c->chan->lock);
     }
 }
 

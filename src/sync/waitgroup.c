@@ -8,7 +8,7 @@
 #include <limits.h>
 
 typedef struct waitgroup {
-    stel__lock lock;
+    stel__spin lock;
     _Atomic int32_t count; /* becomes 0 under the lock only */
     stel__list queue;
     uint64_t spare;
@@ -28,10 +28,10 @@ static int32_t sum(const waitgroup *g, int32_t count, int n, const char *call) {
 
 /* The last step down: from n to 0, unless the count has changed meanwhile. */
 static bool finish(waitgroup *g, int32_t from) {
-    stel__lock_take(&g->lock);
+    stel__spin_take(&g->lock);
     /* acq_rel: what every done did before is seen by the waiters, for the swaps form one chain */
     if (!stel__cas_acq_rel(&g->count, &from, 0)) {
-        stel__lock_give(&g->lock);
+        stel__spin_give(&g->lock);
         return false;
     }
     stel__queue_wake_all(&g->lock, &g->queue);
@@ -62,7 +62,7 @@ void stel_waitgroup_done(stel_waitgroup *object) {
 /* Is it 0, and is the call that made it so done with the object? */
 static bool seen(waitgroup *g) {
     if (stel__load_acquire(&g->count) != 0) return false; /* pairs with the swap in finish */
-    stel__lock_pass(&g->lock);
+    stel__spin_pass(&g->lock);
     return true;
 }
 
@@ -72,13 +72,13 @@ int stel_waitgroup_wait(stel_waitgroup *object) {
     int rc = stel__wait_check(w);
     if (rc < 0) return rc;
     if (seen(g)) return 0;
-    stel__lock_take(&g->lock);
+    stel__spin_take(&g->lock);
     if (stel__load_acquire(&g->count) == 0) { /* acquire: with finish by a holder before us, or the chain of swaps */
-        stel__lock_give(&g->lock);
+        stel__spin_give(&g->lock);
         return 0;
     }
     stel__wait_begin(w, STEL__WAIT_WAITGROUP);
     stel__queue_push(&g->queue, w, 0);
-    stel__lock_give(&g->lock);
+    stel__spin_give(&g->lock);
     return stel__queue_park(&g->lock, &g->queue, w);
 }

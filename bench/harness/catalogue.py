@@ -1,0 +1,240 @@
+"""What the suite runs: one Row a workload and size, with the runtimes that take part, what is shown of it, and the
+targets. workloads/README.md describes each workload; here are only sizes and figures.
+
+A row names for each runtime the parameters that differ from the row's own ({} when none do), or, as a Not, why it does
+not take part. A peer that does fewer operations (a thread is a hundred times as slow as a fiber) is still comparable:
+what is shown is always the figure of one operation.
+
+A target is (id of TARGETS, comparison, number[, peer[, how]]). Without a peer the number stands for itself; with one it
+is a factor of that peer's figure in the same run, or, with how == "+", that figure plus the number.
+"""
+
+from dataclasses import dataclass, field
+
+RUNTIMES = ("stellane", "go", "boost", "pthread", "raw", "raw-spin", "inline", "fcontext")
+GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Not:
+    """A runtime that does not take part; full: not in the quick run, memory: only with so many bytes to spare."""
+    reason: str
+    full: bool = False
+    memory: int = 0
+    params: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One line of the table. name is the driver's metric, or @peak_rss_mb or @cpu_per_wall."""
+    name: str
+    label: str
+    unit: str
+    better: str = "less"  # or "more"
+    targets: tuple = ()
+
+
+@dataclass(frozen=True)
+class Row:
+    id: str
+    group: str
+    workload: str
+    runtimes: dict
+    metrics: tuple
+    peer: str = "go"
+    workers: int = 1
+    params: dict = field(default_factory=dict)
+    full: dict = field(default_factory=dict)  # parameters of the full run
+    checksum: object = None  # of the parameters; None: the driver's own checks are all there is
+    at_least: bool = False  # the checksum is a lower bound
+    kind: str = "driver"  # or "echo", "startup"
+    repetitions: int = 3
+    full_repetitions: int = 9
+    full_only: bool = False
+    memory: int = 0  # bytes that must be free
+    timeout: int = 60
+
+
+GROUPS = {
+    "switch": "Context switch by itself, in a chain of calls",
+    "fibers": "Fibers",
+    "sharing": "Sharing",
+    "parked": "A million fibers parked, then woken",
+    "timers": "Timers: 5,000 fibers, 100,000 sleeps a second",
+    "echo": "TCP echo of 64 bytes; the server on one CPU, the load generator on another",
+    "start": "Start-up: a whole process whose only fiber returns at once",
+}
+
+
+def low_bits_sum(n):
+    """The sum of i & 1023 for i below n."""
+    whole, rest = divmod(n, 1024)
+    return whole * (1023 * 1024 // 2) + rest * (rest - 1) // 2
+
+
+def fibonacci(n):
+    a, b = 0, 1
+    for _ in range(n):
+        a, b = b, a + b
+    return a
+
+
+
+def switch_rows():
+    for depth in (1, 4, 8):
+        for fibers in (2, 1000):
+            targets = ()
+            if depth == 4 and fibers == 1000:
+                targets = (("P1", "<=", 9), ("P1", "<=", 0.25, "fcontext"))
+            yield Row(id="switch-d%d-%d" % (depth, fibers), group="switch", workload="switch",
+                      runtimes={"stellane": {}, "inline": {}, "fcontext": {}}, peer="fcontext",
+                      params={"depth": depth, "fibers": fibers, "ops": 3000000}, full={"ops": 20000000},
+                      checksum=lambda p: 2 * p["depth"] * p["ops"],
+                      metrics=(Metric("time", "depth %d, %s contexts" % (depth, format(fibers, ",")), "ns",
+                                      targets=targets),))
+
+
+def yield_rows():
+    for fibers, target in ((2, 12), (1000, 13)):
+        yield Row(id="yield-%d" % fibers, group="fibers", workload="yield",
+                  runtimes={"stellane": {}, "go": {}, "boost": {}, "pthread": {"ops": 200000}},
+                  params={"fibers": fibers, "ops": 5000000}, full={"ops": 20000000},
+                  checksum=lambda p: p["ops"] // p["fibers"] * p["fibers"],
+                  metrics=(Metric("time", "yield, %s fibers, 1w" % format(fibers, ","), "ns",
+                                  targets=(("P2", "<=", target),)),))
+
+
+def spawn_rows():
+    for workers, target in ((1, 40), (2, 90)):
+        yield Row(id="spawn-join-%dw" % workers, group="fibers", workload="spawn-join", workers=workers,
+                  runtimes={"stellane": {}, "go": {}, "boost": {}, "pthread": {"ops": 10000}},
+                  params={"ops": 1000000}, full={"ops": 5000000},
+                  checksum=lambda p: low_bits_sum(p["ops"]),
+                  metrics=(Metric("time", "spawn + join one by one, %dw" % workers, "ns",
+                                  targets=(("P3", "<=", target),)),))
+    for workers in (1, 2):
+        yield Row(id="spawn-all-%dw" % workers, group="fibers", workload="spawn-all", workers=workers,
+                  runtimes={"stellane": {}, "go": {}, "boost": {}, "pthread": {"rounds": 1}},
+                  params={"fibers": 10000, "rounds": 30}, full={"rounds": 200},
+                  checksum=lambda p: p["rounds"] * low_bits_sum(p["fibers"]),
+                  metrics=(Metric("time", "spawn 10k, join all, %dw" % workers, "ns", targets=(("P4", "<=", 120),)),))
+
+
+def tree_rows():
+    too_big = Not("its first-in first-out order keeps most of the million stacks alive at once (9 GB, half a minute): "
+                  "only with --full and 16 GiB free", full=True, memory=16 * GIB)
+    for workers, target in ((1, 40), (2, 25)):
+        yield Row(id="skynet-%dw" % workers, group="fibers", workload="skynet", workers=workers,
+                  runtimes={"stellane": {}, "go": {}, "boost": too_big,
+                            "pthread": Not("a million threads do not exist")},
+                  params={"leaves": 1000000}, checksum=lambda p: p["leaves"] * (p["leaves"] - 1) // 2,
+                  full_repetitions=5, timeout=180,
+                  metrics=(Metric("time", "skynet, 1M leaves, %dw" % workers, "ms", targets=(("P5", "<=", target),)),
+                           Metric("@peak_rss_mb", "  peak memory", "MB", targets=(("P5", "<=", 16),))))
+    for workers, target in ((1, 70), (2, 40)):
+        yield Row(id="fib-%dw" % workers, group="fibers", workload="fib", workers=workers,
+                  runtimes={"stellane": {}, "go": {},
+                            "boost": Not("its first-in first-out order keeps the whole tree alive at once"),
+                            "pthread": Not("a million threads do not exist")},
+                  params={"n": 30}, checksum=lambda p: fibonacci(p["n"]), full_repetitions=5, full_only=True,
+                  metrics=(Metric("time", "fib(30), each call a fiber, %dw" % workers, "ms",
+                                  targets=(("P6", "<=", target),)),))
+
+
+def sharing_rows():
+    for workers, target in ((1, 50), (2, 180)):
+        metrics = [Metric("time", "channel round trip, %dw" % workers, "ns", targets=(("P7", "<=", target),))]
+        if workers == 2:
+            metrics.append(Metric("@cpu_per_wall", "  CPU / wall", "", targets=()))
+        yield Row(id="channel-%dw" % workers, group="sharing", workload="channel", workers=workers,
+                  runtimes={"stellane": {}, "go": {}, "boost": {}, "pthread": {"ops": 10000}},
+                  params={"ops": 1000000}, full={"ops": 5000000},
+                  checksum=lambda p: p["ops"] * (p["ops"] + 1) // 2, metrics=tuple(metrics))
+    yield Row(id="channel-apart", group="sharing", workload="channel", workers=2, peer="pthread",
+              runtimes={"stellane": {}, "go": Not("cannot place goroutines"), "boost": Not("cannot place fibers"),
+                        "pthread": {"ops": 10000}},
+              params={"ops": 50000, "apart": 1}, full={"ops": 500000},
+              checksum=lambda p: p["ops"] * (p["ops"] + 1) // 2,
+              metrics=(Metric("time", "  forced onto two workers", "ns"),))
+    for yield_every, targets in ((0, (7, 12)), (10, (45, 65))):
+        for workers, target in zip((1, 2), targets):
+            label = "  yield inside one in ten, %dw" if yield_every else "mutex, 1000 x 1000, %dw"
+            yield Row(id="mutex-%s%dw" % ("yield-" if yield_every else "", workers), group="sharing",
+                      workload="mutex", workers=workers,
+                      runtimes={"stellane": {}, "go": {}, "boost": {}, "pthread": {"each": 100 if yield_every else 1000}},
+                      params={"fibers": 1000, "each": 1000, "yield_every": yield_every},
+                      full={"each": 5000}, checksum=lambda p: p["fibers"] * p["each"],
+                      metrics=(Metric("time", label % workers, "ns", targets=(("P8", "<=", target),)),))
+
+
+def parked_rows(max_map_count):
+    for name, stack_bytes, target in (("64 KiB", 65536 - 4096, 4450), ("default", 0, 4850)):
+        others = {"go": {}, "boost": Not("without guards, and it takes 9 GB: only with --full and 16 GiB free",
+                                         full=True, memory=16 * GIB),
+                  "pthread": Not("a million threads do not exist")}
+        if stack_bytes == 0:
+            others = {name: Not("measured once, above") for name in others}
+        yield Row(id="parked-%s" % ("64k" if stack_bytes else "default"), group="parked", workload="parked",
+                  runtimes={"stellane": {"stack_bytes": stack_bytes}, **others},
+                  params={"fibers": 1000000}, checksum=lambda p: p["fibers"], repetitions=1, full_repetitions=3,
+                  memory=8 * GIB, timeout=180,
+                  metrics=(Metric("bytes", "%s stacks: bytes a fiber" % name, "B", targets=(("P9", "<=", target),)),
+                           Metric("create", "  create one", "ns", targets=(("P9", "<=", 2500),)),
+                           Metric("wake", "  wake one, until it has ended", "ns", targets=(("P9", "<=", 240),)),
+                           Metric("map_lines", "  lines in /proc/self/maps", "", targets=(("P9", "<=", max_map_count),)),
+                           Metric("unguarded", "  stacks without a guard", "", targets=(("P9", "<=", 0),))))
+
+
+def timer_rows():
+    yield Row(id="timers", group="timers", workload="timers",
+              runtimes={"stellane": {}, "go": {}, "boost": {},
+                        "pthread": Not("a sleep of a thread costs 14 us: 100,000 a second are more than a CPU")},
+              params={"fibers": 5000, "run_ms": 1200}, full={"run_ms": 5000},
+              checksum=lambda p: int(0.5 * p["fibers"] * p["run_ms"] / 50), at_least=True, full_repetitions=5,
+              metrics=(Metric("p50", "overshoot, median", "us", targets=(("P10", "<=", 25),)),
+                       Metric("p99", "overshoot, p99", "us", targets=(("P10", "<=", 85),)),
+                       Metric("cpu", "CPU a sleep", "us", targets=(("P10", "<=", 1.0),))))
+
+
+def echo_rows():
+    boost = Not("Boost.Fiber does no I/O")
+    for id, connections, workers, targets in (
+            ("echo-1", 1, 1, ((("P13", ">=", 40000),), (), ())),
+            ("echo-64", 64, 1, ((("P11", ">=", 0.97, "raw"),), (), (("P11", "<=", 0.3, "raw", "+"),))),
+            ("echo-1000", 1000, 1, ((("P12", ">=", 0.95, "raw"),), (("P12", "<=", 1.5, "raw"),), ())),
+            ("echo-64-2w", 64, 2, ((("P14", ">=", 1.24, "raw"),), (), ()))):
+        runtimes = {"stellane": {}, "go": {}, "boost": boost, "pthread": {}, "raw": {}}
+        if connections == 1:
+            runtimes["raw-spin"] = {"spin_us": 50}
+        where = ", sharing both CPUs with the load" if workers == 2 else ""
+        label = "%s connection%s%s" % (format(connections, ","), "" if connections == 1 else "s", where)
+        yield Row(id=id, group="echo", workload="echo", kind="echo", workers=workers, peer="raw", runtimes=runtimes,
+                  params={"connections": connections, "warm_ms": 250, "run_ms": 700},
+                  full={"warm_ms": 500, "run_ms": 3000}, full_repetitions=7,
+                  metrics=(Metric("throughput", label, "req/s", "more", targets[0]),
+                           Metric("p50", "  latency, median", "us"),
+                           Metric("p99", "  latency, p99", "us", targets=targets[1]),
+                           Metric("server_cpu", "  server CPU a request", "us", targets=targets[2])))
+
+
+def start_rows():
+    yield Row(id="start", group="start", workload="start", kind="startup", peer="pthread",
+              runtimes={"stellane": {}, "go": {}, "boost": {}, "pthread": {}, "raw": {}},
+              params={"times": 30}, full={"times": 200},
+              metrics=(Metric("wall", "wall time", "ms", targets=(("P17", "<=", 1.5),)),))
+
+
+def rows(max_map_count=65530):
+    """All rows, in the order of the table."""
+    for part in (switch_rows(), yield_rows(), spawn_rows(), tree_rows(), sharing_rows(), parked_rows(max_map_count),
+                 timer_rows(), echo_rows(), start_rows()):
+        yield from part
+
+
+# What the source documents expected of the design. Printed beside our figures, not promised, not our targets.
+EXPECTATIONS = (
+    ("E26", "spawn 500,000 fibers a second (on 4 workers)", "spawn-all-2w", "time",
+     lambda ns: "%s a second on 2" % format(int(1e9 / ns), ",")),
+    ("E27", "a context switch in 200 ns", "yield-1000", "time", lambda ns: "%.1f ns (yield, 1,000 fibers)" % ns),
+    ("E29", "timers precise to 5-10 ms", "timers", "p99", lambda us: "%.3f ms (p99)" % (us / 1000)),
+)

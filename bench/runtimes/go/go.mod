@@ -1,0 +1,3 @@
+module stellane/bench/go
+
+go 1.19

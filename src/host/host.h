@@ -148,7 +148,11 @@ const stel__stack *stel__stack_of_guard(const void *address);
 /* ---- threads and the machine ---- */
 /* Start a thread with all signals blocked that are not synchronous; name (at most 15 bytes) is shown by top and gdb. */
 int stel__thread_start(pthread_t *out, const char *name, void *(*fn)(void *), void *arg);
-int stel__thread_id(void);           /* gettid */
+int stel__thread_id(void);              /* gettid */
+char stel__thread_state(int thread_id); /* as in /proc: R has or wants a CPU, S and D wait in the kernel; ? unknown */
+/* An address of code in words: "function+0x12 (program)", or "program+0x1234" when the program exports no name for it. */
+enum { STEL__SYMBOL_BYTES = 128 };
+const char *stel__symbol(char text[STEL__SYMBOL_BYTES], const void *address);
 void stel__thread_timer_slack(void); /* the calling thread's timer slack to 1 ns */
 int stel__cpu_count(void);           /* min(affinity mask, cgroup cpu.max rounded up), at least 1 */
 /* Bind the calling thread to the i-th CPU (modulo their number) of the process's mask, in the machine's order. */

@@ -91,6 +91,7 @@ static uintptr_t lowest_base; /* under table_lock: where the next region would m
 
 static _Atomic int guard_pages;
 static _Atomic uint64_t unguarded_count, bytes_reserved;
+static _Atomic int starved_class; /* which one ran out last */
 _Atomic unsigned stel__stack_watch;
 
 static stel__lock caches_lock; /* before a class's lock, never inside one */
@@ -287,6 +288,14 @@ static void cache_make_known(stel__stack_cache *c) {
 
 /* ---- getting ---- */
 
+static bool starved_flag(void) {
+    return STEL__UNLIKELY(stel__load_relaxed(&stel__stack_watch) & WATCH_STARVED);
+}
+
+static void starved_no_more(void) {
+    if (starved_flag()) stel__and_acq_rel(&stel__stack_watch, ~(unsigned)WATCH_STARVED);
+}
+
 /* Make slots first ... first + n - 1 ready; they are claimed, so no lock is needed. */
 static void make_ready(stel__region *r, uint32_t first, uint32_t n) {
     size_t guard = stel__stack_guard_bytes();
@@ -313,6 +322,7 @@ static stel__stack *get_fresh(stel__stack_cache *c, int class, uint32_t wanted) 
     stel__region *r = region_with_slots(k, class);
     if (!r) {
         stel__lock_give(&k->lock);
+        stel__store_relaxed(&starved_class, class);
         stel__or_acq_rel(&stel__stack_watch, WATCH_STARVED);
         return NULL;
     }
@@ -358,13 +368,21 @@ stel__stack *stel__stack_get_slow(stel__stack_cache *c, int class) {
     }
     stel__lock_give(&k->lock);
     if (!mine) mine = get_fresh(c, class, wanted);
-    if (mine && STEL__UNLIKELY(stel__load_relaxed(&stel__stack_watch) & WATCH_STARVED))
-        stel__and_acq_rel(&stel__stack_watch, ~(unsigned)WATCH_STARVED);
+    if (mine) starved_no_more();
     return mine;
 }
 
+/* Room may have come from elsewhere (a limit raised, a mapping of somebody else's gone) while no stack is in use whose
+ * return would tell: so ask the kernel again. Only who has run out pays for it. */
 bool stel__stack_starved(void) {
-    return (stel__load_relaxed(&stel__stack_watch) & WATCH_STARVED) != 0;
+    if (!starved_flag()) return false;
+    int class = stel__load_relaxed(&starved_class);
+    stack_class *k = &classes[class];
+    stel__lock_take(&k->lock);
+    bool room = region_with_slots(k, class) != NULL;
+    stel__lock_give(&k->lock);
+    if (room) starved_no_more();
+    return !room;
 }
 
 /* ---- putting back ---- */
@@ -380,8 +398,7 @@ static void give_back(int class, stel__stack *head) {
         head = next;
     }
     stel__lock_give(&k->lock);
-    if (STEL__UNLIKELY(stel__load_relaxed(&stel__stack_watch) & WATCH_STARVED))
-        stel__and_acq_rel(&stel__stack_watch, ~(unsigned)WATCH_STARVED);
+    starved_no_more();
 }
 
 /* The newest half stays: its pages are in the CPU's caches. */
@@ -406,7 +423,7 @@ void stel__stack_put_watched(stel__stack_cache *c, stel__stack *s) {
             stel__die("stack overflow: a fiber wrote below its stack of %zu KiB at %p, which has no guard pages",
                       stel__stack_class_bytes(class) / 1024, stel__stack_low(s));
     }
-    if (stel__stack_starved()) {
+    if (starved_flag()) {
         s->next = NULL;
         give_back(class, s);
         return;

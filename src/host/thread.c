@@ -1,5 +1,7 @@
 /* Threads: starting them with the right signal mask and a name. */
 #include "host/host.h"
+#include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -33,4 +35,16 @@ int stel__thread_id(void) {
 
 void stel__thread_timer_slack(void) {
     (void)stel__sys_prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
+}
+
+char stel__thread_state(int thread_id) {
+    char text[256];
+    (void)snprintf(text, sizeof text, "/proc/self/task/%d/stat", thread_id);
+    int fd = stel__sys_open(text, O_RDONLY | O_CLOEXEC, 0);
+    if (fd < 0) return '?';
+    ssize_t n = stel__sys_read(fd, text, sizeof text - 1);
+    (void)stel__sys_close(fd);
+    text[n > 0 ? n : 0] = 0;
+    const char *name_ends = strrchr(text, ')'); /* the thread's name may hold anything */
+    return name_ends && name_ends[1] == ' ' ? name_ends[2] : '?';
 }

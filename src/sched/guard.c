@@ -8,17 +8,25 @@
 #include "sched/worker.h"
 #include <inttypes.h>
 
-/* A fiber has held its worker for longer than stall_ns. Its name may be gone by now: then there was no stall. */
-static void report_stall(const stel__worker *w, int64_t held_ns) {
+/* Why a fiber does not leave: it computes, or it waits in the kernel. NULL: neither; its thread has no CPU just now, which
+ * is the machine's business. */
+static const char *stall_cause(const stel__worker *w, int64_t stall_ns) {
+    if (stel__clock_thread(w->thread) - w->watched_cpu > stall_ns / 2) return "computing; it should yield now and then";
+    char state = stel__thread_state(stel__load_relaxed(&w->thread_id));
+    return state == 'S' || state == 'D' ? "in a system call; what blocks belongs in stel_offload" : NULL;
+}
+
+/* Its name may be gone by now: then there was no stall. */
+static void report_stall(const stel__worker *w, int64_t held_ns, const char *cause) {
     const stel__fiber *f = stel__worker_current(w);
     if (!f) return;
     stel_fiber handle = stel__fiber_handle(f, stel__load_acquire(&f->life));
-    char name[32] = "";
+    char name[32] = "", entry[STEL__SYMBOL_BYTES], site[STEL__SYMBOL_BYTES];
     if (stel_fiber_name(handle, name, sizeof name) < 0) return;
-    stel__warn("fiber %" PRIu64 " \"%s\" (entry %p, spawned at %p) has held worker %d for %" PRId64
-               " ms without waiting; blocking calls belong in stel_offload",
-               handle, name, (void *)(uintptr_t)stel__load_relaxed(&f->fn), stel__load_relaxed(&f->spawn_site), w->id,
-               held_ns / 1000000);
+    stel__symbol(entry, (void *)(uintptr_t)stel__load_relaxed(&f->fn));
+    stel__symbol(site, stel__load_relaxed(&f->spawn_site));
+    stel__warn("fiber %#" PRIx64 " \"%s\" (entry %s, spawned at %s) has held worker %d for %" PRId64 " ms, %s", handle,
+               name, entry, site, w->id, held_ns / 1000000, cause);
 }
 
 static void watch(stel__worker *w, int64_t now) {
@@ -28,11 +36,16 @@ static void watch(stel__worker *w, int64_t now) {
     if (asleep || switches != w->watched_switches || !w->watched_since) {
         w->watched_switches = switches;
         w->watched_since = now;
+        w->watched_cpu = -1;
         w->stall_reported = false;
-    } else if (stall_ns > 0 && !w->stall_reported && now - w->watched_since > stall_ns) {
-        w->stall_reported = true;
-        report_stall(w, now - w->watched_since);
+        return;
     }
+    if (stall_ns <= 0 || w->stall_reported) return;
+    if (w->watched_cpu < 0) w->watched_cpu = stel__clock_thread(w->thread); /* a tick late: it costs a system call */
+    if (now - w->watched_since <= stall_ns) return;
+    const char *cause = stall_cause(w, stall_ns);
+    w->stall_reported = cause != NULL;
+    if (cause) report_stall(w, now - w->watched_since, cause);
 }
 
 bool stel__sched_tick(stel__sched *s, int64_t now, int64_t tick_ns) {

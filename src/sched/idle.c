@@ -123,8 +123,8 @@ static void go_to_sleep(stel__worker *w) {
     stel__sched *s = w->sched;
     bool poll = s->hook.wait && s->hook.armed(s->hook.context) && stel__poll_claim(s, w->id + 1);
     uint32_t mode = poll ? STEL__ASLEEP_POLL : STEL__ASLEEP_FUTEX;
+    stel__add_seq_cst(&s->sleeping, 1); /* first, as a waker may lower it as soon as it sees us asleep */
     stel__store_seq_cst(&w->sleep, mode);
-    stel__add_seq_cst(&s->sleeping, 1);
     stop_searching(w, false);
     stel__fence_seq_cst(); /* the pair with ready.c */
     if (!anything_to_do(w)) {

@@ -249,12 +249,16 @@ int stel_join(stel_fiber handle, int *result) {
 
 int stel_try_join(stel_fiber handle, int *result) {
     if (handle && handle == stel_self()) return -EDEADLK;
-    stel__fiber *f = NULL;
+    stel__fiber *f = stel__fiber_find(handle);
+    if (!f) return -ESRCH;
+    uint64_t life = stel__load_acquire(&f->life); /* pairs with the release in spawn: joiner is this fiber's */
+    if (!stel__same_generation(life, handle) || !(life & STEL__LIFE_ALIVE) || (life & STEL__LIFE_CLAIMED))
+        return -ESRCH;
+    /* Claimed only once it has ended: a join or detach that comes at the same moment must not find it taken by a call
+     * that then takes nothing. */
+    if (stel__load_acquire(&f->joiner) != STEL__JOINER_ENDED) return -EAGAIN;
     int rc = claim(handle, &f);
-    if (rc < 0) return rc;
-    if (stel__load_acquire(&f->joiner) == STEL__JOINER_ENDED) return reap(f, result);
-    unclaim(f);
-    return -EAGAIN;
+    return rc < 0 ? rc : reap(f, result);
 }
 
 int stel_detach(stel_fiber handle) {
@@ -336,20 +340,23 @@ void stel_yield(void) {
 int stel_sleep_until(int64_t when) {
     stel__waiter *self = stel__waiter_self();
     if (!self) return -ENOMEM;
+    int64_t now = stel__clock_now(), deadline = stel__load_relaxed(&self->deadline);
+    stel__worker *w = stel__worker_self();
+    if (w) w->now = now; /* it was read anyway: so the limits are looked at by the true time */
     int rc = stel__wait_check(self);
     if (rc < 0) return rc;
-    if (when <= stel__clock_now()) {
+    if (when <= now) {
         stel_yield();
         return 0;
     }
     for (;;) {
         stel__wait_begin(self, STEL__WAIT_SLEEP);
         if ((rc = stel__wait_park_until(self, 0, when)) != -ETIMEDOUT) return rc;
-        int64_t now = stel__clock_now();
-        bool own_deadline = stel__load_relaxed(&self->deadline) <= now;
-        self->timed_out = own_deadline && when > now;
+        now = stel__clock_now();
+        /* Which of the two came first, not which we happen to see first. */
+        self->timed_out = deadline < when && deadline <= now;
+        if (self->timed_out) return -ETIMEDOUT;
         if (when <= now) return 0;
-        if (own_deadline) return -ETIMEDOUT;
         if ((rc = stel__wait_check(self)) < 0) return rc; /* a shield's time is over: cancellation shows again */
     }
 }

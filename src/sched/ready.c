@@ -37,16 +37,33 @@ bool stel__wake_worker(stel__worker *w, enum stel__sleep_mode to) {
     return true;
 }
 
-void stel__wake_searcher(stel__sched *s) {
-    int nobody = 0;
-    if (!stel__cas_seq_cst(&s->searching, &nobody, 1)) return;
+/* Wake one to search; it counts as searching already. false: all are awake. */
+static bool wake_to_search(stel__sched *s) {
     /* Those on a futex first: the one in the poll is useful where it is. */
     for (uint32_t mode = STEL__ASLEEP_FUTEX; mode <= STEL__ASLEEP_POLL; mode++)
         for (int i = 0; i < s->worker_count; i++) {
             stel__worker *w = s->worker[i];
-            if (stel__load_relaxed(&w->sleep) == mode && stel__wake_worker(w, STEL__AWAKE_TO_SEARCH)) return;
+            if (stel__load_relaxed(&w->sleep) == mode && stel__wake_worker(w, STEL__AWAKE_TO_SEARCH)) return true;
         }
-    stel__sub_seq_cst(&s->searching, 1); /* all are awake after all: each will look for itself before it sleeps */
+    return false;
+}
+
+static bool anybody_asleep(const stel__sched *s) {
+    for (int i = 0; i < s->worker_count; i++)
+        if (stel__is_asleep(stel__load_relaxed(&s->worker[i]->sleep))) return true;
+    return false;
+}
+
+/* A waker that finds all awake has counted as a searcher meanwhile, though it searched nothing: a stranger's push may
+ * have relied on it and woken nobody, and a worker may have gone to sleep before that push and after we looked at it.
+ * So, like every searcher that stops, it looks again. What workers push needs no look: they are awake. */
+void stel__wake_searcher(stel__sched *s) {
+    do {
+        int nobody = 0;
+        if (!stel__cas_seq_cst(&s->searching, &nobody, 1) || wake_to_search(s)) return;
+        stel__sub_seq_cst(&s->searching, 1);
+        stel__fence_seq_cst(); /* the pair with notify_outside: it sees nobody searching, or we see its push */
+    } while (stel__inject_size(&s->inject) && anybody_asleep(s));
 }
 
 /* After a push by a worker of s. */

@@ -242,14 +242,15 @@ void stel__sched_report_survivors(stel__sched *s) {
     for (uint32_t i = 0, n = stel__table_size(); i < n; i++) {
         stel__fiber *f = stel__fiber_at(i);
         stel_fiber handle = living(s, f);
-        char name[32] = "";
+        char name[32] = "", entry[STEL__SYMBOL_BYTES], site[STEL__SYMBOL_BYTES];
         if (!handle || ++found > MOST || stel_fiber_name(handle, name, sizeof name) < 0) continue;
         int reason = stel__load_relaxed(&f->waiter.reason);
         int64_t age_ms = (now - stel__load_relaxed(&f->created)) / 1000000;
-        stel__warn("fiber %" PRIu64 " \"%s\" has not ended: entry %p, spawned at %p, %" PRId64 ".%03d s old, %s %s",
-                   handle, name, (void *)(uintptr_t)stel__load_relaxed(&f->fn), stel__load_relaxed(&f->spawn_site),
-                   age_ms / 1000, (int)(age_ms % 1000), reason ? "waits for" : "runs, or is ready to run",
-                   reason ? stel__reason_name(reason) : "");
+        stel__symbol(entry, (void *)(uintptr_t)stel__load_relaxed(&f->fn));
+        stel__symbol(site, stel__load_relaxed(&f->spawn_site));
+        stel__warn("fiber %#" PRIx64 " \"%s\" has not ended: entry %s, spawned at %s, %" PRId64 ".%03d s old, %s%s",
+                   handle, name, entry, site, age_ms / 1000, (int)(age_ms % 1000),
+                   reason ? "waits for: " : "runs, or is ready to run", reason ? stel__reason_name(reason) : "");
     }
     if (found > MOST) stel__warn("and %u more", found - MOST);
 }

@@ -306,8 +306,9 @@ static int park(stel__waiter *w, unsigned flags, unsigned word_flags, int64_t un
     if (!(flags & STEL__PARK_UNINTERRUPTIBLE)) {
         int64_t deadline = stel__load_relaxed(&w->deadline), shield = stel__load_relaxed(&w->shield_until);
         if (deadline < limit) limit = deadline;
-        if (shield == INT64_MIN) {
-            word_flags |= STEL__WORD_INTERRUPTIBLE;
+        if (stel__waiter_is_thread(w)) return thread_park(w, limit); /* never cancelled: no shield to watch */
+        if (shield == INT64_MIN || shield <= now_cached()) {
+            word_flags |= STEL__WORD_INTERRUPTIBLE; /* a shield whose time is over hides nothing */
         } else {
             /* A wait that ends by the clock anyway (sleep) looks at shield and cancellation itself, and goes on. */
             if (until == STEL_FOREVER) word_flags |= STEL__WORD_SHIELDED;

@@ -244,7 +244,10 @@ stel__fiber *stel__worker_pick(stel__worker *w) {
 void stel__worker_leave(stel__worker *w, enum stel__after after) {
     stel__fiber *from = stel__worker_current(w);
     stel__fiber *to = stel__worker_pick(w);
-    if (after == STEL__AFTER_YIELD && !to) return; /* nobody else wants to run */
+    if (after == STEL__AFTER_YIELD && !to) {   /* nobody else wants to run */
+        stel__count(&w->counters.switches, 1); /* it did let go: no stall */
+        return;
+    }
     w->after = after;
     w->previous = from;
     switch_to(w, from, to);

@@ -87,7 +87,7 @@ struct stel__worker {
 
     /* the poller thread only */
     STEL__ALIGNED(STEL__CACHE_LINE) uint64_t watched_switches;
-    int64_t watched_since;
+    int64_t watched_since, watched_cpu;
     bool stall_reported;
 
     STEL__ALIGNED(STEL__CACHE_LINE) stel__wheel wheel;

@@ -29,8 +29,8 @@
  *                     woken by ticket. If the waiter's time ran out before, it takes the lock to see whether it is
  *                     still queued, sees that it is not, and reports the outcome as if it had been woken.
  *   QUEUED, SELECT    on the list, may have lost already -> off by whoever wakes the selector through this node: that
- *                                                           one swap is the choice. If it fails the selector has
- * another outcome, and the node is dropped; nothing was copied.
+ *                                                           swap is the choice. If it fails the selector has another
+ *                                                           outcome: the node is dropped, nothing was copied
  *
  * So an element is copied only after its receiver cannot fail any more, and no element is lost.
  *

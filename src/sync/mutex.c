@@ -6,24 +6,26 @@
  * The word: LOCKED, WAITERS, WOKEN, and the owner's index. So one swap takes the mutex and says whose it is, and the
  * swap that gives it back cannot succeed for anybody but the owner.
  *
- *   bits                    what is true, and who takes the edge
- *   0                       free, nobody waits              -> LOCKED by anybody: lock, try_lock
- *   LOCKED                  held                            -> 0 by the owner: unlock
- *                                                           -> LOCKED WAITERS by a waiter, under the queue lock:
- * enqueue LOCKED WAITERS          held, the queue is not empty    -> the owner, in unlock_to_waiter, takes the first
- * waiter off and goes to one of: [WAITERS] WOKEN                  the waiter was woken to try again: mutex free LOCKED
- * [WAITERS] other owner     the waiter was handed the mutex
- *   ... WOKEN               somebody is on the way          -> the owner gives back without looking at the queue
- *                                                           -> WOKEN is cleared by the woken one only: as it takes the
- *                                                              mutex, or as it goes back to the head of the queue
- *   WAITERS [WOKEN]         free, but not for nothing       -> LOCKED ... by anybody
+ *   bits             what is true                 edges out of it
+ *   0                free, nobody waits           anybody, lock or try_lock: -> LOCKED
+ *   LOCKED           held                         the owner, unlock: -> 0
+ *                                                 a waiter, enqueue, under the queue lock: -> LOCKED WAITERS
+ *   LOCKED WAITERS   held, the queue is           the owner, unlock_to_waiter, takes the first waiter off and
+ *                    not empty                      wakes it to try again: -> [WAITERS] WOKEN, the mutex is free
+ *                                                   or hands it over: -> LOCKED [WAITERS] with another owner
+ *   LOCKED WOKEN     held, and somebody is        the owner, unlock_slow, without a look at the queue:
+ *   [WAITERS]        on the way                     -> [WAITERS] WOKEN
+ *                                                 the woken one, enqueue, back to the queue's head: -> LOCKED WAITERS
+ *   WOKEN            free, and somebody is        the woken one takes it: -> LOCKED [WAITERS]
+ *   [WAITERS]        on the way                   anybody else takes it first: -> LOCKED WOKEN [WAITERS]
  *
  * Invariants.
  *   1. WAITERS is set exactly while the queue is not empty, looked at under the queue lock.
  *   2. A free mutex with a queue has WOKEN set: somebody will come, take it, and wake the next when it gives it back.
  *   3. Under the queue lock, while the owner holds the mutex and WOKEN is clear, only the owner writes the word.
- *   4. The last touch of the mutex in unlock is the operation that makes it free or somebody else's. After that it
- *      wakes by ticket. So whoever gets the mutex next may give it back and free it at once.
+ *   4. Without waiters, the last touch of the mutex in unlock is the swap that makes it free; whoever gets it next may
+ *      give it back and free it at once. With waiters it is the giving back of the queue lock: that comes before the
+ *      wake, and until then the chosen waiter has yet to come, so nobody can be the last user.
  *
  * Fairness. A barger may overtake the woken one: the owner that gives back usually runs on and locks again before the
  * woken one has a CPU, and a strict hand-over would cost a switch for every lock (a convoy). But a waiter that was
@@ -126,29 +128,22 @@ static STEL__NOINLINE void lock_slow(stel__mutex *m, stel__waiter *w) {
 }
 
 /* The owner gives the mutex back, there are waiters and none of them is on its way. */
-static void unlock_to_waiter(stel__mutex *m, uint32_t held) {
+static void unlock_to_waiter(stel__mutex *m) {
     stel__spin_take(&m->lock);
     stel__node *n = stel__queue_pop(&m->queue);
     STEL__ASSERT(n != NULL); /* invariant 1; only the owner takes waiters off */
     bool hand = (n->flags & STEL__NODE_HANDOFF) != 0;
-    uint32_t next = n->waiter << STEL__MUTEX_OWNER_SHIFT | STEL__MUTEX_LOCKED;
+    uint32_t next = hand ? n->waiter << STEL__MUTEX_OWNER_SHIFT | STEL__MUTEX_LOCKED : STEL__MUTEX_WOKEN;
     stel__ticket ticket = stel__node_ticket(n);
-    /* A plain store: invariant 3. */
-    uint32_t flags = (m->queue.head ? STEL__MUTEX_WAITERS : 0u) | (hand ? 0u : STEL__MUTEX_WOKEN);
-    stel__store_relaxed(&m->word, held | flags);
+    /* A plain store: invariant 3. Release: pairs with the acquire of whoever takes the mutex; for the one that is
+     * handed it, stel__wake does that. */
+    stel__store_release(&m->word, next | (m->queue.head ? STEL__MUTEX_WAITERS : 0u));
     stel__spin_give(&m->lock);
-    /* From here on newcomers may set WAITERS, so the rest of the word must be changed without touching it. Release:
-     * pairs with the acquire of whoever takes it; for the one that is handed it, stel__wake does that. */
-    if (hand)
-        stel__add_acq_rel(&m->word, next - held); /* the owner's bits are the highest, nothing carries into the flags */
-    else
-        stel__and_acq_rel(&m->word, (uint32_t)(STEL__MUTEX_WAITERS | STEL__MUTEX_WOKEN));
     bool woken = stel__wake(ticket, hand ? STEL__WOKEN_HANDED : STEL__WOKEN);
     STEL__ASSERT(woken); /* nothing else ends an uninterruptible wait */
 }
 
 static STEL__NOINLINE void unlock_slow(stel__mutex *m, const stel__waiter *w) {
-    uint32_t held = stel__mutex_held_word(w);
     if (STEL__UNLIKELY(!stel__mutex_held((stel_mutex *)m, w)))
         stel__misuse("stel_mutex_unlock", m, "the caller does not hold this mutex");
     uint32_t s = stel__load_relaxed(&m->word);
@@ -156,7 +151,7 @@ static STEL__NOINLINE void unlock_slow(stel__mutex *m, const stel__waiter *w) {
         /* release: pairs with the acquire of whoever takes it next */
         if (stel__cas_release(&m->word, &s, s & (STEL__MUTEX_WAITERS | STEL__MUTEX_WOKEN))) return;
     }
-    unlock_to_waiter(m, held);
+    unlock_to_waiter(m);
 }
 
 void stel_mutex_lock(stel_mutex *mutex) {

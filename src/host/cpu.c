@@ -153,13 +153,12 @@ static bool parse_mount(char *line, const hierarchy *h, char **shown, char **mou
     return true;
 }
 
-static int quota_of_hierarchy(const char *root, const char *cgroups, char *mounts, bool version2) {
-    hierarchy h = { .version2 = version2 };
+/* mounts is cut apart. */
+static int quota_of_hierarchy(const char *root, const hierarchy *h, char *mounts) {
     char *rest = NULL, *shown, *mount, point[PATH_MAX];
-    if (!find_path(cgroups, &h)) return INT_MAX;
     for (char *line = strtok_r(mounts, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
-        if (!parse_mount(line, &h, &shown, &mount)) continue;
-        const char *path = h.path;
+        if (!parse_mount(line, h, &shown, &mount)) continue;
+        const char *path = h->path;
         size_t n = strcmp(shown, "/") == 0 ? 0 : strlen(shown);
         if (strncmp(path, shown, n) == 0 && (path[n] == '/' || path[n] == 0))
             path += n;
@@ -167,7 +166,7 @@ static int quota_of_hierarchy(const char *root, const char *cgroups, char *mount
             path = ""; /* not visible from here */
         if (strcmp(path, "/") == 0) path = "";
         snprintf(point, sizeof point, "%s%s", root, mount);
-        return quota_upwards(point, path, version2);
+        return quota_upwards(point, path, h->version2);
     }
     return INT_MAX;
 }
@@ -179,9 +178,11 @@ int stel__cpu_quota(const char *root) {
     char *cgroups = stel__read_file(path);
     snprintf(path, sizeof path, "%s/proc/self/mountinfo", root);
     for (int version = 2; version >= 1 && cgroups; version--) {
-        char *mounts = stel__read_file(path); /* afresh: it is cut apart */
+        hierarchy h = { .version2 = version == 2 };
+        if (!find_path(cgroups, &h)) continue;
+        char *mounts = stel__read_file(path);
         if (!mounts) break;
-        int cpus = quota_of_hierarchy(root, cgroups, mounts, version == 2);
+        int cpus = quota_of_hierarchy(root, &h, mounts);
         if (cpus < least) least = cpus;
         stel__free(mounts);
     }
@@ -218,8 +219,9 @@ int stel__cpu_mask(int **out) {
 }
 
 int stel__cpu_count(void) {
-    int *mask, cpus = stel__cpu_mask(&mask), quota = stel__cpu_quota("");
+    int *mask, cpus = stel__cpu_mask(&mask);
     if (cpus > 0) stel__free(mask);
-    if (cpus < 1) cpus = 1;
+    if (cpus <= 1) return 1; /* a quota cannot make it less */
+    int quota = stel__cpu_quota("");
     return quota < cpus ? quota : cpus;
 }

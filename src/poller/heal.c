@@ -19,7 +19,7 @@ enum { FIRST_MS = 100, STEPS_MAX = 7 }; /* 100 ms, 200, ... 12.8 s */
 static void register_again(stel__slot *s, int fd, stel__poller *p, stel__wakes *wakes) {
     int rc = stel__poller_arm(p, fd, stel__slot_token(s, fd));
     if (rc == -EEXIST || rc == -ENOMEM || rc == -ENOSPC) return;
-    wakes->which = rc == -EBADF ? STEL__SLOT_CLOSED : STEL__SLOT_LOOK_AGAIN;
+    wakes->which = rc == -EBADF ? STEL__SLOT_CLOSED : STEL__SLOT_CHANGED;
     stel__slot_new_life(s, wakes);
     /* The registration that was just made carries the life before this one: take it out, the next wait makes its own.
      */

@@ -22,8 +22,9 @@ extern _Atomic int stel__slot_segments_end; /* segments from here on were never 
 
 /* What a node's flags say, besides the poll(2) events that it waits for. */
 enum { STEL__NODE_QUEUED = 0x100, STEL__NODE_ACCEPTOR = 0x200, STEL__NODE_EVENTS = 0xff };
-/* A waker's which, besides poll(2) events (below 0x4000) and STEL__SLOT_LOOK_AGAIN. */
-enum { STEL__SLOT_CLOSED = 0x4001 };
+/* A waker's which, besides poll(2) events (below 0x4000) and STEL__SLOT_LOOK_AGAIN (the number is what it was). CHANGED:
+ * it may be another file by now, and whoever waited is its reader or writer all the same. */
+enum { STEL__SLOT_CLOSED = 0x4001, STEL__SLOT_CHANGED = 0x4002 };
 
 /* Wakes that are owed: gathered under a slot's lock, paid after it. */
 enum { STEL__WAKES_ROOM = 8 };
@@ -45,6 +46,9 @@ bool stel__slot_moved(const stel__slot *s, stel__slot_mark mark, short events);
 static inline uint64_t stel__slot_token(const stel__slot *s, int fd) {
     return (uint64_t)stel__load_relaxed(&s->generation) << 32 | (uint32_t)fd; /* under the lock: no partner */
 }
+
+/* What a waiter that was woken with which is to return. */
+int stel__slot_outcome(stel__slot *s, stel__slot_mark mark, int which);
 
 /* A plain thread's way to wait: see slot_thread.c. */
 int stel__slot_wait_thread(stel__slot *s, int fd, stel__waiter *w, stel__slot_mark mark, short events);

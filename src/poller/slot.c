@@ -215,6 +215,14 @@ static int enter(stel__slot *s, int fd, stel__waiter *w, stel__slot_mark mark, s
     return 0;
 }
 
+int stel__slot_outcome(stel__slot *s, stel__slot_mark mark, int which) {
+    if (which == STEL__SLOT_CHANGED) return STEL__SLOT_LOOK_AGAIN;
+    if (which == STEL__SLOT_CLOSED) return -EBADF;
+    /* Woken in the number's life, but not running before its end: what it is now is none of our business. acquire:
+     * new_life */
+    return stel__load_acquire(&s->generation) == mark.generation ? which : -EBADF;
+}
+
 int stel__slot_wait(stel__slot *s, int fd, stel__waiter *w, stel__slot_mark mark, short events, unsigned flags) {
     STEL__CHECK((events & ASKABLE) != 0 && (events & ~ASKABLE) == 0);
     if (stel__load_relaxed(&stel__forked)) return -EPERM; /* no partner: set before the child runs anything */
@@ -225,8 +233,7 @@ int stel__slot_wait(stel__slot *s, int fd, stel__waiter *w, stel__slot_mark mark
     if (rc != 0) return rc;
 
     rc = stel__wait_park(w, 0);
-    if (rc == STEL__SLOT_CLOSED) return -EBADF;
-    if (rc >= 0) return rc;
+    if (rc >= 0) return stel__slot_outcome(s, mark, rc);
     /* Chosen at the last moment or not, nothing was taken that would be lost with us. */
     stel__lock_take(&s->lock);
     stel__slot_delist(s, w);
@@ -262,7 +269,7 @@ int stel__slot_close(int fd) {
 
     int rc = stel__sys_close(fd);
 
-    stel__wakes strayed = { .n = 0, .which = STEL__SLOT_LOOK_AGAIN };
+    stel__wakes strayed = { .n = 0, .which = STEL__SLOT_CHANGED };
     stel__lock_take(&s->lock);
     if (stel__load_relaxed(&s->generation) == generation) {
         if (s->armed) stel__poller_registered(s->armed, -1);
@@ -315,7 +322,7 @@ int stel__slot_probe(stel__slot *s, int fd, unsigned *facts) {
 }
 
 void stel__slot_forget(stel__slot *s) {
-    stel__wakes wakes = { .n = 0, .which = STEL__SLOT_LOOK_AGAIN };
+    stel__wakes wakes = { .n = 0, .which = STEL__SLOT_CHANGED };
     stel__lock_take(&s->lock);
     stel__slot_new_life(s, &wakes);
     stel__lock_give(&s->lock);

@@ -102,8 +102,7 @@ int stel__slot_wait_thread(stel__slot *s, int fd, stel__waiter *w, stel__slot_ma
     rc = stel__waiter_thread_finish(w, slept < 0 ? slept : -EAGAIN);
     if (rc >= 0) drain(wake_fd);
     stel__waiter_thread_eventfd(w, -1);
-    if (rc == STEL__SLOT_CLOSED) return -EBADF;
-    if (rc >= 0) return rc;
+    if (rc >= 0) return stel__slot_outcome(s, mark, rc);
     if (slept < 0) return slept;
-    return slept ? slept & 0x3fff : STEL__SLOT_LOOK_AGAIN;
+    return stel__slot_outcome(s, mark, slept ? slept & 0x3fff : STEL__SLOT_LOOK_AGAIN);
 }

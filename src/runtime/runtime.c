@@ -15,6 +15,7 @@ static stel__poller *poller_of(stel_runtime *rt) {
 
 static void wire_rooms(void) {
     stel__fork_watch();
+    stel__overflow_install(stel__sched_describe_overflow);
     stel__poller_set_lookup(poller_of);
     stel__sched_set_default(stel__registry_enter, stel__registry_leave);
 }

@@ -154,6 +154,10 @@ static uint64_t sum(stel__sched *s, size_t offset) {
 }
 #define SUM(s, field) sum((s), offsetof(stel__worker_counters, field))
 
+uint64_t stel__sched_executed(stel__sched *s) {
+    return SUM(s, executed);
+}
+
 uint64_t stel__sched_live(stel__sched *s) {
     uint64_t executed = SUM(s, executed);
     uint64_t spawned = SUM(s, spawned) + stel__load_acquire(&s->spawned_outside);

@@ -49,6 +49,8 @@ uint64_t stel__sched_live_counted(stel__sched *s);
 void stel__sched_on_empty(stel__sched *s, void (*fn)(void *context), void *context);
 void stel__sched_cancel_all(stel__sched *s, bool background_only);
 void stel__sched_report_survivors(stel__sched *s); /* lines on stderr: name, age, what it waits for */
+/* For stel__overflow_install: writes a line about the fiber that the stack belongs to. In a signal handler. */
+void stel__sched_describe_overflow(int fd, const stel__stack *s, const void *address);
 /* Called about every millisecond by the poller thread: polls for descriptors if no worker did, expires wheels of stuck
  * workers, wakes a worker for a backlog, reports stalls. Returns true when every worker is asleep. */
 bool stel__sched_tick(stel__sched *s, int64_t now, int64_t tick_ns);

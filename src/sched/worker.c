@@ -22,8 +22,8 @@
  * others.
  *
  * A stack is bound at the first run, not at the spawn: fibers that wait for their turn cost a block only. When no stack
- * can be had the fiber is set aside (starve) and tried again; if nothing else can run that could give one back, it ends
- * with -ENOMEM without having run. */
+ * can be had the fiber is set aside (starve) and tried again; if no other lives that could give one back, or none has
+ * ended for STARVED_PATIENCE_NS, it ends with -ENOMEM without having run. */
 #include "sched/worker.h"
 
 enum {
@@ -31,6 +31,9 @@ enum {
     LEVELS_NORMAL = 1 << STEL__LEVEL_NORMAL,
     LEVELS_LOW = 0xff & ~(LEVELS_URGENT | LEVELS_NORMAL)
 };
+
+enum { NEGLECTED_QUEUES = 5 };
+#define STARVED_PATIENCE_NS INT64_C(1000000000)
 
 static __thread stel__worker *self __attribute__((tls_model("initial-exec")));
 
@@ -142,7 +145,8 @@ STEL__COLD static void starve(stel__worker *w, stel__fiber *f) {
     stel__lock_give(&s->starved_lock);
 }
 
-STEL__COLD static stel__fiber *starved_pop(stel__sched *s) {
+STEL__COLD static stel__fiber *starved_pop(stel__worker *w) {
+    stel__sched *s = w->sched;
     stel__lock_take(&s->starved_lock);
     stel__fiber *f = s->starved;
     if (f) {
@@ -151,7 +155,25 @@ STEL__COLD static stel__fiber *starved_pop(stel__sched *s) {
         stel__store_relaxed(&f->queue.limit, STEL_FOREVER);
     }
     stel__lock_give(&s->starved_lock);
-    return f;
+    if (!f || !f->pinned || f->pinned == w->id + 1) return f;
+    stel__ready(f); /* not ours to run: its own worker tries */
+    return NULL;
+}
+
+/* Is there hope for a stack? Somebody else must live, who will leave one behind; and fibers must end now and then. When
+ * none has for a while, those that have stacks may be waiting for those that have none. */
+STEL__COLD static bool hope_for_stack(stel__sched *s) {
+    if (stel__sched_live(s) <= stel__load_relaxed(&s->starved_count) + 1) return false;
+    uint64_t executed = stel__sched_executed(s);
+    int64_t now = stel__clock_now();
+    stel__lock_take(&s->starved_lock);
+    /* Somebody has ended since the last look; or that was so long ago that this is another shortage. */
+    if (executed != s->starved_executed || now - s->starved_looked > STARVED_PATIENCE_NS) s->starved_since = now;
+    bool hope = now - s->starved_since < STARVED_PATIENCE_NS;
+    s->starved_executed = hope ? executed : executed + 1; /* our own end will be no sign of hope */
+    s->starved_looked = now;
+    stel__lock_give(&s->starved_lock);
+    return hope;
 }
 
 void stel__worker_look_around(stel__worker *w) {
@@ -170,19 +192,45 @@ void stel__worker_look_around(stel__worker *w) {
     stel__sched_sample_peak(s);
 }
 
-/* Every CHECK_INTERVAL dispatches: give a turn to what the usual order could starve. */
+/* One of a priority level, a different level each time: so the less urgent of the low ones have turns, too. */
+static stel__fiber *take_neglected_level(stel__worker *w) {
+    for (int i = 0; i < 2 * STEL__LEVELS; i++) {
+        uint32_t at = w->neglected_level++ % (2 * STEL__LEVELS), wanted = 1u << at / 2;
+        stel__levels *l = at % 2 ? &w->pinned : &w->levels;
+        stel__fiber *f = stel__load_relaxed(&l->bitmap) & wanted ? stel__levels_pop(l, wanted) : NULL;
+        if (f) return f;
+    }
+    return NULL;
+}
+
+/* Every CHECK_INTERVAL dispatches: give a turn to what the usual order could starve. Whichever of them had the last
+ * one is asked last, as each alone could starve the others. */
 STEL__NOINLINE static stel__fiber *pick_periodic(stel__worker *w) {
+    stel__sched *s = w->sched;
     w->until_check = STEL__CHECK_INTERVAL;
-    stel__fiber *running = stel__worker_current(w);
+    stel__fiber *running = stel__worker_current(w), *f = NULL;
     stel__store_relaxed(&w->running,
                         NULL); /* what wakes now is woken by the poll, not by the fiber that happens to call */
     stel__worker_look_around(w);
     stel__store_relaxed(&w->running, running);
-    stel__fiber *f = stel__inject_pop(&w->sched->inject);
-    if (!f && stel__load_relaxed(&w->sched->starved_count)) f = starved_pop(w->sched);
-    if (!f) f = stel__deque_take_oldest(&w->spawns, w->sched->alone);
-    if (!f && (stel__load_relaxed(&w->levels.bitmap) & LEVELS_LOW)) f = stel__levels_pop(&w->levels, LEVELS_LOW);
-    if (!f && (stel__load_relaxed(&w->pinned.bitmap) & LEVELS_LOW)) f = stel__levels_pop(&w->pinned, LEVELS_LOW);
+    for (int i = 0; i < NEGLECTED_QUEUES && !f; i++) {
+        switch (w->neglected++ % NEGLECTED_QUEUES) {
+        case 0:
+            f = stel__inject_pop(&s->inject);
+            break;
+        case 1:
+            f = stel__deque_take_oldest(&w->spawns, s->alone);
+            break;
+        case 2:
+            f = stel__deque_take_oldest(&w->ring, s->alone);
+            break;
+        case 3:
+            f = take_neglected_level(w);
+            break;
+        default:
+            if (stel__load_relaxed(&s->starved_count)) f = starved_pop(w);
+        }
+    }
     return f;
 }
 
@@ -214,30 +262,40 @@ static stel__fiber *pick_any(stel__worker *w) {
         if ((f = take_next(w)) || (f = stel__deque_take(&w->spawns, alone))) return f;
     }
     w->streak = 0;
-    if (STEL__UNLIKELY(levels & LEVELS_NORMAL) && (f = take_levels(w, LEVELS_NORMAL))) return f;
+    /* Those that must run here and the ring take turns. */
+    if (STEL__UNLIKELY(levels & LEVELS_NORMAL) && (w->pinned_turn = !w->pinned_turn) &&
+        (f = take_levels(w, LEVELS_NORMAL)))
+        return f;
     if ((f = stel__deque_take_oldest(&w->ring, alone))) return f;
     if ((f = take_next(w)) || (f = stel__deque_take(&w->spawns, alone))) return f;
     if (levels && (f = take_levels(w, ~0u))) return f;
     if (stel__inject_size(&w->sched->inject) && (f = stel__inject_pop(&w->sched->inject))) return f;
-    if (STEL__UNLIKELY(stel__load_relaxed(&w->sched->starved_count))) return starved_pop(w->sched);
+    if (STEL__UNLIKELY(stel__load_relaxed(&w->sched->starved_count))) return starved_pop(w);
     return NULL;
+}
+
+/* There is no stack for f. true: it was set aside; false: it has ended. */
+STEL__COLD static bool go_without(stel__worker *w, stel__fiber *f) {
+    bool hope = hope_for_stack(w->sched);
+    if (hope)
+        starve(w, f);
+    else
+        stel__fiber_complete(w, f, -ENOMEM);
+    return hope;
 }
 
 bool stel__worker_can_run(stel__worker *w, stel__fiber *f) {
     if (STEL__LIKELY(bind_stack(w, f))) return true;
-    /* Somebody else lives, and may end and leave a stack behind: wait for that. */
-    if (stel__sched_live(w->sched) > stel__load_relaxed(&w->sched->starved_count) + 1)
-        starve(w, f);
-    else
-        stel__fiber_complete(w, f, -ENOMEM);
+    (void)go_without(w, f);
     return false;
 }
 
 stel__fiber *stel__worker_pick(stel__worker *w) {
     for (;;) {
         stel__fiber *f = pick_any(w);
-        if (STEL__LIKELY(!f || f->stack) || stel__worker_can_run(w, f)) return f;
-        if (!stel__worker_backlog(w)) return NULL; /* go and sleep on it: see STARVED_RETRY_NS in idle.c */
+        if (STEL__LIKELY(!f || f->stack) || bind_stack(w, f)) return f;
+        /* Set aside, and nothing else to do: go and sleep on it, see STARVED_RETRY_NS in idle.c. */
+        if (go_without(w, f) && !stel__worker_backlog(w)) return NULL;
     }
 }
 

@@ -52,6 +52,8 @@ struct stel__worker {
     _Atomic(stel__fiber *) running; /* stel__worker_current; the poller thread looks, too */
     uint32_t until_check;           /* dispatches left before the next look around */
     uint32_t streak;
+    uint32_t neglected, neglected_level; /* whose turn it is in pick_periodic */
+    bool pinned_turn;                    /* pinned fibers and the ring take turns */
     int64_t now; /* the cached clock */
     enum stel__after after;
     unsigned park_flags;      /* AFTER_PARK: to be set in the word with PARKED */
@@ -121,6 +123,9 @@ struct stel__sched {
     STEL__ALIGNED(STEL__CACHE_LINE) stel__lock starved_lock;
     stel__fiber *starved;
     _Atomic uint32_t starved_count;
+    uint64_t starved_executed; /* ends seen by the latest look for a stack; see hope_for_stack */
+    int64_t starved_since;     /* none has ended since */
+    int64_t starved_looked;
 
     stel__lock starting; /* held by start until all workers are there: if one cannot be, none has run a fiber */
     stel__inject inject;
@@ -165,6 +170,7 @@ void stel__poll_release(stel__sched *s);
 /* sched.c */
 stel__wheel *stel__wheel_of(stel__sched *s, uint16_t name);
 void stel__sched_sample_peak(stel__sched *s);
+uint64_t stel__sched_executed(stel__sched *s);
 
 /* life.c, local.c */
 void stel__fiber_complete(stel__worker *w, stel__fiber *f,

@@ -53,9 +53,7 @@ int stel_cond_wait(stel_cond *object, stel_mutex *m) {
     stel_mutex_unlock(m);
 
     rc = stel__wait_park(w, 0);
-    if (rc == STEL__WOKEN_UNDER_LOCK) {
-        stel__spin_pass(&c->lock);
-    } else if (rc < 0) {
+    if (rc < 0) {
         stel__spin_take(&c->lock);
         if (stel__queue_remove(&c->queue, &w->node))
             count(c, stel__load_relaxed(&c->waiters) - 1);

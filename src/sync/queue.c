@@ -5,11 +5,7 @@ enum { WAKE_BATCH = 32 }; /* tickets kept on the stack by a waker of many */
 
 int stel__queue_park(stel__spin *lock, stel__list *queue, stel__waiter *w) {
     int rc = stel__wait_park(w, 0);
-    if (STEL__LIKELY(rc == STEL__WOKEN)) return 0;
-    if (rc == STEL__WOKEN_UNDER_LOCK) {
-        stel__spin_pass(lock);
-        return 0;
-    }
+    if (STEL__LIKELY(rc >= 0)) return 0;
     stel__spin_take(lock);
     bool was_queued = stel__queue_remove(queue, &w->node);
     stel__spin_give(lock);
@@ -17,20 +13,19 @@ int stel__queue_park(stel__spin *lock, stel__list *queue, stel__waiter *w) {
 }
 
 void stel__queue_wake_all(stel__spin *lock, stel__list *queue) {
+    /* The latest tickets; older ones are woken under the lock. A loop that gave the lock back after each batch and took
+     * it again would touch an object whose other waiters may have timed out meanwhile, and their owner freed it. */
     stel__ticket tickets[WAKE_BATCH];
     size_t n = 0;
-    stel__node *node;
-    while (n < WAKE_BATCH && (node = stel__queue_pop(queue)) != NULL)
-        tickets[n++] = stel__node_ticket(node);
-    /* More than we can remember: those are woken under the lock, which they pass before they return. A loop that took
-     * the lock again for the next batch would touch an object whose last waiters may have timed out meanwhile and
-     * gone, and their owner freed it. */
-    while ((node = stel__queue_pop(queue)) != NULL)
-        stel__wake(stel__node_ticket(node), STEL__WOKEN_UNDER_LOCK);
+    for (stel__node *node; (node = stel__queue_pop(queue)) != NULL; n++) {
+        stel__ticket ticket = stel__node_ticket(node);
+        if (n >= WAKE_BATCH) stel__wake(tickets[n % WAKE_BATCH], STEL__WOKEN);
+        tickets[n % WAKE_BATCH] = ticket;
+    }
     stel__spin_give(lock);
-    /* A ticket that fails belongs to a waiter whose time ran out: it finds out by itself that it was chosen. */
-    for (size_t i = 0; i < n; i++)
-        stel__wake(tickets[i], STEL__WOKEN);
+    /* A wake that fails is for a waiter whose time ran out: it finds out by itself that it was chosen. */
+    for (size_t i = n > WAKE_BATCH ? n - WAKE_BATCH : 0; i < n; i++)
+        stel__wake(tickets[i % WAKE_BATCH], STEL__WOKEN);
 }
 
 void stel__waiter_missing(const char *call) {

@@ -6,11 +6,12 @@
  *
  * Who may free the object, and when. A wait that returned 0 may be followed by free(object), while the call that ended
  * the wait is still on its way out. So a waker's last touch comes before any waiter that it chose can return:
- *   - as a rule it takes the tickets under the lock, gives the lock back, and wakes by ticket;
- *   - a waker of more waiters than it can keep tickets for wakes them under the lock, and tells them so
- *     (STEL__WOKEN_UNDER_LOCK): they wait until the lock is free before they return;
- *   - a caller that need not wait because it sees the state it wants, without the lock, does the same: the state is
- *     always published by a holder of the lock, who may not have given it back yet (stel__spin_pass). */
+ *   - it takes the tickets under the lock, gives the lock back, and wakes by ticket. One of many tickets is enough: who
+ *     wakes more waiters than it can keep tickets for wakes the others under the lock. Until a ticket's waiter has been
+ *     woken it has not returned (a chosen one whose time runs out takes the lock, to see that it was chosen), so it still
+ *     uses the object, and nobody may free that;
+ *   - a caller that need not wait because it sees the state it wants, without the lock, waits until the lock is free:
+ *     the state is published by a holder of the lock, who may not have given it back yet (stel__spin_pass). */
 #ifndef STEL_SYNC_QUEUE_H
 #define STEL_SYNC_QUEUE_H
 
@@ -26,11 +27,7 @@ enum stel__node_flags {
 };
 
 /* What plain waiters learn from their waker. A selector learns the index of its case instead. */
-enum stel__woken {
-    STEL__WOKEN = 0,
-    STEL__WOKEN_HANDED = 1,    /* mutex: it is yours */
-    STEL__WOKEN_UNDER_LOCK = 2 /* the waker still holds the lock: stel__spin_pass before returning */
-};
+enum stel__woken { STEL__WOKEN = 0, STEL__WOKEN_HANDED = 1 /* mutex: it is yours */ };
 
 static inline stel__node *stel__node_of(stel__link *link) {
     return STEL__CONTAINER(link, stel__node, link);
@@ -61,11 +58,11 @@ static inline bool stel__queue_remove(stel__list *queue, stel__node *n) {
     return true;
 }
 
-/* Sleep until chosen; the node is queued, the lock is not held. 0: chosen, and the object is no longer needed by the
- * waker; else -ETIMEDOUT or -ECANCELED, and the node is off the queue. */
+/* Sleep until chosen; the node is queued, the lock is not held. 0: chosen; else -ETIMEDOUT or -ECANCELED, and the node
+ * is off the queue. */
 int stel__queue_park(stel__spin *lock, stel__list *queue, stel__waiter *w);
 
-/* With the lock held: choose everybody, give the lock back, wake them. */
+/* With the lock held: choose everybody, give the lock back, wake them in their order. */
 void stel__queue_wake_all(stel__spin *lock, stel__list *queue);
 
 /* The caller's waiter. A plain thread for which there is no memory: dies in the name of call, for calls that cannot

@@ -61,7 +61,7 @@ GROUPS = {
     "sharing": "Sharing",
     "parked": "A million fibers parked, then woken",
     "timers": "Timers: 5,000 fibers, 100,000 sleeps a second",
-    "echo": "TCP echo of 64 bytes; the server on one CPU, the load generator on another",
+    "echo": "TCP echo of 64 bytes: the server on one CPU, the load generator on another; 2w: both on both",
     "start": "Start-up: a whole process whose only fiber returns at once",
 }
 
@@ -206,7 +206,7 @@ def echo_rows():
         runtimes = {"stellane": {}, "go": {}, "boost": boost, "pthread": {}, "raw": {}}
         if connections == 1:
             runtimes["raw-spin"] = {"spin_us": 50}
-        where = ", sharing both CPUs with the load" if workers == 2 else ""
+        where = ", 2w with the load" if workers == 2 else ""
         label = "%s connection%s%s" % (format(connections, ","), "" if connections == 1 else "s", where)
         yield Row(id=id, group="echo", workload="echo", kind="echo", workers=workers, peer="raw", runtimes=runtimes,
                   params={"connections": connections, "warm_ms": 250, "run_ms": 700},

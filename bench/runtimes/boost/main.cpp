@@ -372,16 +372,11 @@ void start_main() {
 
 int main(int argc, char **argv) {
     static const bench_workload table[] = {
-        { "yield", [] { with_workers(yield_main); } },
-        { "spawn-join", [] { with_workers(spawn_join_main); } },
-        { "spawn-all", [] { with_workers(spawn_all_main); } },
-        { "skynet", [] { with_workers(skynet_main); } },
-        { "channel", [] { with_workers(channel_main); } },
-        { "mutex", [] { with_workers(mutex_main); } },
-        { "parked", [] { with_workers(parked_main); } },
-        { "timers", [] { with_workers(timers_main); } },
-        { "start", [] { with_workers(start_main); } },
-        { nullptr, nullptr },
+        { "yield", [] { with_workers(yield_main); } },         { "spawn-join", [] { with_workers(spawn_join_main); } },
+        { "spawn-all", [] { with_workers(spawn_all_main); } }, { "skynet", [] { with_workers(skynet_main); } },
+        { "channel", [] { with_workers(channel_main); } },     { "mutex", [] { with_workers(mutex_main); } },
+        { "parked", [] { with_workers(parked_main); } },       { "timers", [] { with_workers(timers_main); } },
+        { "start", [] { with_workers(start_main); } },         { nullptr, nullptr },
     };
     return bench_main(argc, argv, "boost", table);
 }

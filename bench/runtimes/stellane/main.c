@@ -28,12 +28,10 @@ static void run_start(void) {
 
 int main(int argc, char **argv) {
     static const bench_workload table[] = {
-        { "yield", run_yield },     { "spawn-join", run_spawn_join },
-        { "fib", run_fib },         { "spawn-all", run_spawn_all },
-        { "skynet", run_skynet },   { "channel", run_channel },
-        { "mutex", run_mutex },     { "parked", run_parked },
-        { "timers", run_timers },   { "echo", run_echo },
-        { "start", run_start },     { NULL, NULL },
+        { "yield", run_yield },         { "spawn-join", run_spawn_join }, { "fib", run_fib },
+        { "spawn-all", run_spawn_all }, { "skynet", run_skynet },         { "channel", run_channel },
+        { "mutex", run_mutex },         { "parked", run_parked },         { "timers", run_timers },
+        { "echo", run_echo },           { "start", run_start },           { NULL, NULL },
     };
     return bench_main(argc, argv, "stellane", table);
 }

@@ -7,7 +7,7 @@ typedef stel__context context;
 
 __attribute__((noreturn)) static void context_body(context *c);
 
-__attribute__((noinline, noclone)) static void context_go(context *from, context *to) {
+__attribute__((noinline)) static void context_go(context *from, context *to) {
     stel__context_switch(from, to, to);
 }
 

@@ -142,6 +142,21 @@ int test_open_descriptors(void) {
     return n - 1; /* without the directory's own */
 }
 
+int test_library_threads(void) {
+    DIR *directory = opendir("/proc/self/task");
+    if (!directory) check_fiber_fail(__FILE__, __LINE__, "/proc/self/task cannot be read");
+    int n = 0;
+    for (const struct dirent *entry; (entry = readdir(directory));) {
+        char path[300], name[16] = "";
+        snprintf(path, sizeof path, "/proc/self/task/%s/comm", entry->d_name);
+        FILE *f = entry->d_name[0] == '.' ? NULL : fopen(path, "r");
+        if (f && fgets(name, sizeof name, f)) n += !strncmp(name, "stel-", 5);
+        if (f) fclose(f);
+    }
+    closedir(directory);
+    return n;
+}
+
 void check_fiber_nap(void) {
     struct timespec millisecond = { 0, 1000000 };
     if (!stel_self() || stel_sleep(STEL_MS(1)) < 0) nanosleep(&millisecond, NULL);

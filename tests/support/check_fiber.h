@@ -67,6 +67,9 @@ uint64_t test_scale(uint64_t n);
 
 /* How many descriptors the process has open: for tests that nothing leaks. */
 int test_open_descriptors(void);
+/* How many threads of the library (workers, guardians; by their names) there are. A thread that was joined is counted a
+ * moment longer: use it with EVENTUALLY. */
+int test_library_threads(void);
 
 /* Let time pass on a plain thread until condition() holds; fails the test when it does not within a minute. For things
  * that must come true by themselves, never for making a race unlikely. */

@@ -292,6 +292,10 @@ static int frame_count;
 
 STEL__NOINLINE static void look_back(void) {
     frame_count = backtrace(frames, 64);
+    /* Frame pointers, which perf follows, end as well: at a null one. */
+    int n = 0;
+    for (void **frame = __builtin_frame_address(0); frame; frame = *frame)
+        FIBER_ASSERT(++n < 32);
     __asm__ volatile("" ::: "memory");
 }
 

@@ -258,7 +258,7 @@ START_TEST(values) {
     parses(size, "1GiB", 0, 1 << 30);
     parses(size, "2GiB", -EINVAL, 0);
     parses(size, "4095", -EINVAL, 0);
-    parses(size, "17179869184GiB", -EINVAL, 0);
+    parses(size, "17179869185GiB", -EINVAL, 0); /* one GiB, and 2 to the 64 */
     parses(workers, "1", 0, 1);
     parses(workers, "1024", 0, 1024);
     parses(workers, "1025", -EINVAL, 0);

@@ -6,14 +6,16 @@
 
 enum { THREADS = 4 };
 static stel__lock lock;
-static uint64_t counter, rounds;
+static volatile uint64_t counter;
+static uint64_t rounds;
 
 static void *count(void *unused) {
     (void)unused;
     for (uint64_t i = 0; i < rounds; i++) {
         if (i % 8 != 0 || !stel__lock_try(&lock)) stel__lock_take(&lock);
-        counter++;
-        if (i % 1000 == 0) sched_yield(); /* held for long: the others go to sleep */
+        uint64_t seen = counter;
+        if (i % 100 == 0) sched_yield(); /* held for long: the others go to sleep, or come in if they can */
+        counter = seen + 1;
         stel__lock_give(&lock);
     }
     return NULL;

@@ -156,7 +156,9 @@ START_TEST(previous_handlers_are_chained_to) {
     };
     for (size_t i = 0; i < STEL__COUNT_OF(cases); i++) {
         int what = cases[i].what, status = in_child(fault, &what, text, sizeof text);
-        ck_assert_msg((status & ~0x80) == cases[i].status, "case %d: 0x%x %s", what, status, text);
+        /* Valgrind sees the fault as an error of the program and has an exit code for that. */
+        bool same = (status & ~0x80) == cases[i].status || (WIFEXITED(status) && stel__sanitize_valgrind());
+        ck_assert_msg(same, "case %d: 0x%x %s", what, status, text);
         ck_assert_str_eq(text, cases[i].text);
     }
 }

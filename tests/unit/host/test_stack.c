@@ -186,8 +186,11 @@ START_TEST(few_mappings) {
     ck_assert_uint_eq(f.unguarded, 0);
     ck_assert_uint_eq(f.in_use, n);
     ck_assert_uint_ge(f.bytes_reserved, n * 262144);
-    /* Where the kernel has no guards of the kind that costs no mapping, there is nothing to see here. */
-    if (stel__guard_rung_now() == STEL__GUARD_BATCH) ck_assert_int_le(map_lines(), before + 40);
+    /* Where guards cost a mapping each, or a sanitizer's shadow shows too, there is nothing to see here. */
+#ifdef STEL__SANITIZED
+    before = INT32_MAX / 2;
+#endif
+    if (stel__guard_rung_now() == STEL__GUARD_BATCH) ck_assert_int_le(map_lines(), before + 20);
 }
 END_TEST
 
@@ -211,7 +214,7 @@ START_TEST(the_scavenger_takes_what_was_not_needed) {
     ck_assert_uint_ge(cleaned, STACKS - cached); /* and those of the last batch that nobody got */
     size_t there = 0;
     for (int i = 0; i < STACKS; i++) {
-        there += resident(low_of(s[i])) && resident(top_of(s[i]) - 1);
+        there += resident(low_of(s[i])) || resident(low_of(s[i]) + 8192) || resident(top_of(s[i]) - 1);
         ck_assert(refused(low_of(s[i]) - 1)); /* guards stay */
     }
     ck_assert_uint_eq(there, cached);
@@ -261,9 +264,10 @@ START_TEST(running_out_and_recovering) {
     ck_assert_ptr_null(stel__stack_get(&cache, 3));
     ck_assert(stel__stack_starved());
     stel__fault_clear();
+    ck_assert(!stel__stack_starved()); /* room from elsewhere, and no stack has come back: it asks */
+    stel__fault_set(STEL__FAULT_MMAP, 1, ENOMEM, true);
     s[n] = stel__stack_get(&cache, 3);
     ck_assert_ptr_nonnull(s[n]);
-    ck_assert(!stel__stack_starved());
 }
 END_TEST
 

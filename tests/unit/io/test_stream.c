@@ -1,7 +1,7 @@
 /* read, write, readv, writev, read_full, write_all: on pipes, local sockets and TCP, from fibers and threads. */
+#include "host/fault.h"
 #include "io_sides.h"
 #include <errno.h>
-#include "host/fault.h"
 
 enum { PIPE, LOCAL, TCP, KINDS };
 
@@ -190,6 +190,8 @@ static int time_limits(void *arg) {
             FIBER_ASSERT_EQ(stel_write_all(fds[1], block, sizeof block, &done), -ETIMEDOUT);
             FIBER_ASSERT(done > 0 && done < sizeof block);
         }
+        FIBER_ASSERT_EQ(parked_on(fds[0]), 0);
+        FIBER_ASSERT_EQ(parked_on(fds[1]), 0);
         close_pair(fds);
     }
     return 0;
@@ -222,6 +224,7 @@ static int cancel_readers(void *arg) {
         FIBER_OK(stel_cancel(reader));
         FIBER_OK(stel_join(reader, &result));
         FIBER_ASSERT_EQ(result, -ECANCELED);
+        FIBER_ASSERT_EQ(parked_on(fds[0]), 0);
         /* It has taken nothing. */
         FIBER_ASSERT_EQ(stel_write(fds[1], "y", 1), 1);
         FIBER_ASSERT_EQ(stel_read(fds[0], &byte, 1), 1);

@@ -3,24 +3,11 @@
 #include "check_fiber.h"
 #include "host/fault.h"
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
-
-static int threads_of_process(void) {
-    char text[4096];
-    FILE *f = fopen("/proc/self/status", "r");
-    int n = -1;
-    while (f && fgets(text, sizeof text, f))
-        if (sscanf(text, "Threads: %d", &n) == 1) break;
-    if (f) fclose(f);
-    return n;
-}
 
 static int give(void *arg) {
     return (int)(intptr_t)arg;
 }
-
-static int threads_at_first; /* 1, or 2 under a sanitizer that has one */
 
 /* What may be asked for while a runtime is made and used; the code that each failure must show as. */
 static const struct {
@@ -65,7 +52,6 @@ static int whole_life(void) {
 }
 
 static void every_site(bool for_good) {
-    threads_at_first = threads_of_process();
     ck_assert_int_eq(whole_life(), 0); /* what is made once a process is made now */
     int fds = test_open_descriptors();
     for (size_t i = 0; i < sizeof sites / sizeof sites[0]; i++) {
@@ -76,8 +62,8 @@ static void every_site(bool for_good) {
             stel__fault_clear();
             ck_assert_msg(rc == 0 || rc == -sites[i].error, "site %zu, call %d: %s", i, (int)nth, stel_strerror(rc));
             ck_assert_int_eq(test_open_descriptors(), fds);
-            EVENTUALLY(threads_of_process() == threads_at_first); /* a joined thread is counted a moment longer */
-            if (calls < nth) break;                               /* there are no more of them */
+            EVENTUALLY(test_library_threads() == 0);
+            if (calls < nth) break; /* there are no more of them */
         }
         ck_assert_int_eq(whole_life(), 0);
     }
@@ -95,13 +81,12 @@ END_TEST
 
 /* The very first runtime of a process: what is made once is made under failure, and made again later. */
 START_TEST(from_the_first_on) {
-    threads_at_first = threads_of_process();
     for (uint64_t nth = 1; nth < 40; nth++) {
         stel__fault_set(STEL__FAULT_ALLOC, nth, ENOMEM, false);
         int rc = stel_run(give, (void *)3);
         stel__fault_clear();
         ck_assert_msg(rc == 3 || rc == -ENOMEM, "allocation %d: %s", (int)nth, stel_strerror(rc));
-        EVENTUALLY(threads_of_process() == threads_at_first);
+        EVENTUALLY(test_library_threads() == 0);
     }
     ck_assert_int_eq(stel_run(give, (void *)3), 3);
 }
@@ -109,7 +94,6 @@ END_TEST
 
 /* A start that found no threads may be tried again, and what was spawned before is still there. */
 START_TEST(start_again) {
-    threads_at_first = threads_of_process();
     for (uint64_t nth = 1; nth <= 4; nth++) {
         stel_config c;
         stel_runtime *rt = NULL;
@@ -122,7 +106,7 @@ START_TEST(start_again) {
         stel__fault_set(STEL__FAULT_PTHREAD_CREATE, nth, EAGAIN, true);
         ck_assert_int_eq(stel_runtime_start(rt), -EAGAIN);
         stel__fault_clear();
-        EVENTUALLY(threads_of_process() == threads_at_first);
+        EVENTUALLY(test_library_threads() == 0);
         ck_assert_int_eq(stel_try_join(f, &result), -EAGAIN); /* it did not run */
         ck_assert_uint_eq(stel_runtime_pending(rt), 1);
         ck_assert_int_eq(stel_runtime_start(rt), 0);
@@ -136,14 +120,13 @@ END_TEST
 
 /* stel_run without threads: the fiber that never ran goes with it. */
 START_TEST(run_without_threads) {
-    threads_at_first = threads_of_process();
     int fds = test_open_descriptors();
     for (uint64_t nth = 1; nth <= 2; nth++) {
         setenv("STELLANE_RUNTIME_WORKERS", "1", 1);
         stel__fault_set(STEL__FAULT_PTHREAD_CREATE, nth, EAGAIN, true);
         ck_assert_int_eq(stel_run(give, NULL), -EAGAIN);
         stel__fault_clear();
-        EVENTUALLY(threads_of_process() == threads_at_first);
+        EVENTUALLY(test_library_threads() == 0);
         ck_assert_int_eq(test_open_descriptors(), fds);
     }
     ck_assert_int_eq(stel_run(give, (void *)2), 2);

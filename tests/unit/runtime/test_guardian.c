@@ -27,6 +27,9 @@ static void finish(stel_runtime *rt) {
     FIBER_OK(stel_runtime_destroy(rt));
 }
 
+/* After this long a resting runtime has nothing left to do: it has scavenged twice, a second apart. */
+#define CHORES_NS STEL_MS(3500)
+
 static void nap(int64_t ns) {
     struct timespec t = { ns / 1000000000, ns % 1000000000 };
     nanosleep(&t, NULL);
@@ -144,6 +147,36 @@ START_TEST(heals_in_its_sleep) {
 }
 END_TEST
 
+/* The same when all chores are done and only healing could wake the guardian. */
+START_TEST(heals_in_its_deep_sleep) {
+    stel_runtime *rt = started(1);
+    int a[2], b[2];
+    ck_assert_int_eq(pipe(a), 0);
+    ck_assert_int_eq(pipe(b), 0);
+    stel_fiber f;
+    int result = -1;
+    ck_assert_int_eq(stel_runtime_spawn(rt, &f, NULL, waits_for, &a[0]), 0);
+    nap(CHORES_NS);
+    ck_assert_int_eq(dup2(b[0], a[0]), a[0]);
+    ck_assert_int_eq((int)write(b[1], "x", 1), 1);
+    ck_assert_int_eq(stel_join(f, &result), 0);
+    ck_assert(result > 0 && (result & POLLIN));
+    finish(rt);
+    for (int i = 0; i < 2; i++) {
+        close(a[i]);
+        close(b[i]);
+    }
+}
+END_TEST
+
+/* Nothing but the wish itself can wake it for a stop. */
+START_TEST(stop_of_a_deep_sleeper) {
+    stel_runtime *rt = started(2);
+    nap(CHORES_NS);
+    finish(rt);
+}
+END_TEST
+
 /* Two runtimes that rest and wake each other up: each wake has to reach a guardian that may be asleep. */
 static int echo_over(void *arg) {
     stel_chan **c = arg;
@@ -182,4 +215,5 @@ START_TEST(two_runtimes) {
 }
 END_TEST
 
-TEST_MAIN("runtime/guardian", rests_with_the_runtime, stuck_worker, heals_in_its_sleep, two_runtimes)
+TEST_MAIN("runtime/guardian", rests_with_the_runtime, stuck_worker, heals_in_its_sleep, heals_in_its_deep_sleep,
+          stop_of_a_deep_sleeper, two_runtimes)

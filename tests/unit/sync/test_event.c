@@ -160,7 +160,7 @@ static int check_work(void *arg) {
 
 START_TEST(wait_sees_what_was_done) {
     for (int kind = 0; kind < CREW_KINDS; kind++)
-        for (int round = 0; round < 5; round++) {
+        for (uint64_t round = test_scale(5); round > 0; round--) {
             works s = { .w = STEL_WAITGROUP_INIT };
             crew_job jobs[WORKERS + CHECKERS];
             stel_waitgroup_add(&s.w, WORKERS);

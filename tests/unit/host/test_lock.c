@@ -23,7 +23,7 @@ static void *count(void *unused) {
 
 static void count_in_threads(void) {
     pthread_t threads[THREADS];
-    rounds = test_scale(200000);
+    rounds = test_scale(20000);
     for (int i = 0; i < THREADS; i++)
         ck_assert_int_eq(stel__thread_start(&threads[i], "lock", count, NULL), 0);
     for (int i = 0; i < THREADS; i++)

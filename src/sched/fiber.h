@@ -59,8 +59,10 @@ struct stel__fiber {
     int64_t timer_when; /* when the timer fires: at `limit` or earlier, and then it is armed again */
     union {
         _Atomic int64_t limit; /* waiting: when this wait times out. Owner resets it before the next wait */
-        stel__fiber *run_next; /* runnable and in a linked queue. The wheel reads limit only of a word that is PARKED,
-                                  and acts only if the word has not changed since, so a torn look does no harm */
+        /* Runnable and in a linked queue, or a free block. The wheel reads limit only of a word that is PARKED, and acts
+         * only if the word has not changed since, so a look that comes too late and finds a pointer does no harm: it
+         * is atomic (relaxed) for that look's sake. */
+        _Atomic(stel__fiber *) run_next;
     } queue;
 #ifdef STEL__SANITIZED
     stel__sanitizer_fiber sanitizer;
@@ -159,7 +161,7 @@ uint32_t stel__table_size(void); /* indexes handed out so far */
 static inline stel__fiber *stel__block_get(stel__free_blocks *list, int *error) {
     stel__fiber *f = list ? list->head : NULL;
     if (STEL__UNLIKELY(!f)) return stel__block_get_slow(list, error);
-    list->head = f->queue.run_next;
+    list->head = stel__load_relaxed(&f->queue.run_next);
     list->count--;
     return f;
 }
@@ -173,7 +175,7 @@ static inline void stel__block_put(stel__free_blocks *list, stel__fiber *f) {
         stel__block_put_shared(f);
         return;
     }
-    f->queue.run_next = list->head;
+    stel__store_relaxed(&f->queue.run_next, list->head);
     list->head = f;
     if (STEL__UNLIKELY(++list->count > 512)) stel__block_spill(list, 256);
 }

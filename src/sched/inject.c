@@ -2,9 +2,9 @@
 #include "sched/inject.h"
 
 static void list_push(stel__fiber **head, stel__fiber **tail, stel__fiber *f) {
-    f->queue.run_next = NULL;
+    stel__store_relaxed(&f->queue.run_next, NULL);
     if (*tail)
-        (*tail)->queue.run_next = f;
+        stel__store_relaxed(&(*tail)->queue.run_next, f);
     else
         *head = f;
     *tail = f;
@@ -13,7 +13,7 @@ static void list_push(stel__fiber **head, stel__fiber **tail, stel__fiber *f) {
 static stel__fiber *list_pop(stel__fiber **head, stel__fiber **tail) {
     stel__fiber *f = *head;
     if (!f) return NULL;
-    *head = f->queue.run_next;
+    *head = stel__load_relaxed(&f->queue.run_next);
     if (!*head) *tail = NULL;
     /* The word shares its place with the wait's limit, of which a fiber that runs has none. */
     stel__store_relaxed(&f->queue.limit, STEL_FOREVER);

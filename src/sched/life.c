@@ -161,7 +161,7 @@ static inline int spawn_fast(stel_fiber *out, stel_fn *fn, void *arg, void *site
     if (STEL__UNLIKELY(!w || !fn || !w->blocks.head || may_refuse(w->sched)))
         return spawn_slow(out, NULL, fn, arg, site);
     stel__fiber *f = w->blocks.head;
-    w->blocks.head = f->queue.run_next;
+    w->blocks.head = stel__load_relaxed(&f->queue.run_next);
     w->blocks.count--;
     request r = { .level = STEL__LEVEL_NORMAL, .stack_class = (unsigned)w->sched->stack_class };
     fill(f, w->sched, w->now, r, fn, arg, site);

@@ -36,7 +36,7 @@ static int segment_add(void) {
         f->waiter.index = first + i;
         /* Index 0 with generation 0 would be handle 0, which means none: generations begin at 1. */
         stel__store_relaxed(&f->life, UINT64_C(1) << STEL__INDEX_BITS);
-        f->queue.run_next = table.free;
+        stel__store_relaxed(&f->queue.run_next, table.free);
         table.free = f;
     }
     stel__store_release(&stel__segments[first >> STEL__SEGMENT_SHIFT], segment);
@@ -51,11 +51,11 @@ stel__fiber *stel__block_get_slow(stel__free_blocks *list, int *error) {
         return NULL;
     }
     stel__fiber *f = table.free;
-    table.free = f->queue.run_next;
+    table.free = stel__load_relaxed(&f->queue.run_next);
     for (int n = 0; list && n < BATCH && table.free; n++) {
         stel__fiber *spare = table.free;
-        table.free = spare->queue.run_next;
-        spare->queue.run_next = list->head;
+        table.free = stel__load_relaxed(&spare->queue.run_next);
+        stel__store_relaxed(&spare->queue.run_next, list->head);
         list->head = spare;
         list->count++;
     }
@@ -65,7 +65,7 @@ stel__fiber *stel__block_get_slow(stel__free_blocks *list, int *error) {
 
 void stel__block_put_shared(stel__fiber *f) {
     stel__lock_take(&table.lock);
-    f->queue.run_next = table.free;
+    stel__store_relaxed(&f->queue.run_next, table.free);
     table.free = f;
     stel__lock_give(&table.lock);
 }
@@ -74,9 +74,9 @@ void stel__block_spill(stel__free_blocks *list, uint32_t keep) {
     stel__lock_take(&table.lock);
     while (list->count > keep) {
         stel__fiber *f = list->head;
-        list->head = f->queue.run_next;
+        list->head = stel__load_relaxed(&f->queue.run_next);
         list->count--;
-        f->queue.run_next = table.free;
+        stel__store_relaxed(&f->queue.run_next, table.free);
         table.free = f;
     }
     stel__lock_give(&table.lock);

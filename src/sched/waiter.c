@@ -151,7 +151,8 @@ void stel__waiter_thread_eventfd(stel__waiter *w, int fd) {
 /* ---- who waits ---- */
 
 STEL__NOINLINE stel__waiter *stel__waiter_self(void) {
-    stel__worker *w = stel__worker_self();
+    __asm__ volatile(""); /* as in stel__worker_self: not to be taken for a pure function */
+    const stel__worker *w = stel__worker_tls;
     return STEL__LIKELY(w && stel__worker_current(w)) ? &stel__worker_current(w)->waiter : thread_waiter_self();
 }
 

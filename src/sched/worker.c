@@ -35,14 +35,14 @@ enum {
 enum { NEGLECTED_QUEUES = 5 };
 #define STARVED_PATIENCE_NS INT64_C(1000000000)
 
-static __thread stel__worker *self __attribute__((tls_model("initial-exec")));
+__thread stel__worker *stel__worker_tls;
 
 stel__worker *stel__worker_self(void) {
     __asm__ volatile("");
-    return self;
+    return stel__worker_tls;
 }
 void stel__worker_self_set(stel__worker *w) {
-    self = w;
+    stel__worker_tls = w;
 }
 
 /* PREPARED -> PARKED, or straight on if the fiber was woken between its last look and the switch.
@@ -139,7 +139,7 @@ STEL__COLD static void starve(stel__worker *w, stel__fiber *f) {
     stel__sched *s = w->sched;
     stel__warn_once(&said, "no memory for a fiber's stack; fibers wait until one is free");
     stel__lock_take(&s->starved_lock);
-    f->queue.run_next = s->starved;
+    stel__store_relaxed(&f->queue.run_next, s->starved);
     s->starved = f;
     stel__count(&s->starved_count, 1);
     stel__lock_give(&s->starved_lock);
@@ -150,7 +150,7 @@ STEL__COLD static stel__fiber *starved_pop(stel__worker *w) {
     stel__lock_take(&s->starved_lock);
     stel__fiber *f = s->starved;
     if (f) {
-        s->starved = f->queue.run_next;
+        s->starved = stel__load_relaxed(&f->queue.run_next);
         stel__store_relaxed(&s->starved_count, stel__load_relaxed(&s->starved_count) - 1);
         stel__store_relaxed(&f->queue.limit, STEL_FOREVER);
     }

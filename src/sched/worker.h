@@ -135,6 +135,8 @@ struct stel__sched {
 /* The worker of the calling thread, or NULL. A function, not inlined: compilers may keep a thread-local's address
  * across a switch, after which it is another thread's. */
 STEL__NOINLINE stel__worker *stel__worker_self(void);
+/* What it reads; by name only in functions that are themselves not inlined and switch nowhere before. */
+extern __thread stel__worker *stel__worker_tls __attribute__((tls_model("initial-exec"), visibility("hidden")));
 void stel__worker_self_set(stel__worker *w);
 
 /* The fiber that w runs; NULL: w is on its own context. */

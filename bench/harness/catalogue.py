@@ -52,6 +52,7 @@ class Row:
     full_repetitions: int = 9
     full_only: bool = False
     memory: int = 0  # bytes that must be free
+    touch: int = 0  # bytes to touch and give back before each run: load/touch.c says why
     timeout: int = 60
 
 
@@ -177,7 +178,7 @@ def parked_rows(max_map_count):
         yield Row(id="parked-%s" % ("64k" if stack_bytes else "default"), group="parked", workload="parked",
                   runtimes={"stellane": {"stack_bytes": stack_bytes}, **others},
                   params={"fibers": 1000000}, checksum=lambda p: p["fibers"], repetitions=1, full_repetitions=3,
-                  memory=8 * GIB, timeout=180,
+                  memory=8 * GIB, touch=5 * GIB, timeout=180,
                   metrics=(Metric("bytes", "%s stacks: bytes a fiber" % name, "B", targets=(("P9", "<=", target),)),
                            Metric("create", "  create one", "ns", targets=(("P9", "<=", 2500),)),
                            Metric("wake", "  wake one, until it has ended", "ns", targets=(("P9", "<=", 240),)),

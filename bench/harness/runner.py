@@ -148,6 +148,9 @@ def values(row, lines, found):
 
 def run_driver(row, build, runtime, params, cpus):
     params = dict(params, workers=row.workers)
+    if row.touch:
+        toucher = os.path.join(build, "bench", "bench-touch")
+        Process([toucher] + arguments("run", {"mebibytes": row.touch >> 20}), cpus[:1]).finish(row.timeout)
     process = Process([binary(build, runtime, row.workload)] + arguments(row.workload, params), cpus[:row.workers])
     lines = parse(process.finish(row.timeout))
     check(row, params, lines)

@@ -139,8 +139,14 @@ int64_t stel__config_get(const stel_config *c, const stel__key *k) {
     int i;
     unsigned u;
     int64_t l;
-    if (k->type == STEL__KEY_UNSIGNED) return memcpy(&u, at, sizeof u), (int64_t)u;
-    if (k->width == sizeof i) return memcpy(&i, at, sizeof i), (int64_t)i;
+    if (k->type == STEL__KEY_UNSIGNED) {
+        memcpy(&u, at, sizeof u);
+        return u;
+    }
+    if (k->width == sizeof i) {
+        memcpy(&i, at, sizeof i);
+        return i;
+    }
     STEL__ASSERT(k->width == sizeof l); /* a size beyond INT64_MAX shows as negative: out of every range */
     memcpy(&l, at, sizeof l);
     return l;

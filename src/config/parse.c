@@ -41,8 +41,8 @@ static int parse_bool(const char *text, int64_t *value) {
     static const char *const yes[] = { "true", "1", "yes", "on" };
     static const char *const no[] = { "false", "0", "no", "off" };
     for (size_t i = 0; i < STEL__COUNT_OF(yes); i++) {
-        if (!strcmp(text, yes[i])) return *value = 1, 0;
-        if (!strcmp(text, no[i])) return *value = 0, 0;
+        *value = !strcmp(text, yes[i]);
+        if (*value || !strcmp(text, no[i])) return 0;
     }
     return -EINVAL;
 }
@@ -114,7 +114,10 @@ int stel__config_parse(const stel__key *k, const char *text, int64_t *value, cha
     STEL__ASSERT(k->type != STEL__KEY_NAME);
     *value = 0;
     if (k->automatic && !strcmp(text, "auto")) return 0;
-    if (k->off && !strcmp(text, k->off)) return *value = -1, 0;
+    if (k->off && !strcmp(text, k->off)) {
+        *value = -1;
+        return 0;
+    }
     switch (k->type) {
     case STEL__KEY_BOOL:
     case STEL__KEY_SWITCH:

@@ -153,7 +153,8 @@ void stel__waiter_thread_eventfd(stel__waiter *w, int fd) {
 STEL__NOINLINE stel__waiter *stel__waiter_self(void) {
     __asm__ volatile(""); /* as in stel__worker_self: not to be taken for a pure function */
     const stel__worker *w = stel__worker_tls;
-    return STEL__LIKELY(w && stel__worker_current(w)) ? &stel__worker_current(w)->waiter : thread_waiter_self();
+    stel__fiber *f = STEL__LIKELY(w != NULL) ? stel__worker_current(w) : NULL;
+    return STEL__LIKELY(f != NULL) ? &f->waiter : thread_waiter_self();
 }
 
 stel__waiter *stel__waiter_at(uint32_t index) {

@@ -82,7 +82,7 @@ class Table:
             spread = round(100 * cell["spread"])
             if cell.get("limit") in ("load", "both") and main:
                 text += "*"
-            return text + (" ±%d%%" % spread if spread >= 1 else "")
+            return text + (" ±%s%%" % (spread if spread < 100 else ">99") if spread >= 1 else "")
         return {"failed": "FAILED", "not installed": "not inst.", "not run": "-"}[cell["status"]]
 
     def line(self, metric, runtimes, main):

@@ -3,7 +3,9 @@
  *   bench-load echo port=N pid=N [connections=64] [bytes=64] [warm_ms=300] [run_ms=1000] [spin_us=0] [workers=1]
  *
  * A closed loop: every connection has one request under way; its answer is checked byte by byte, its latency recorded,
- * and the next request sent at once. Requests are counted when their answer arrives inside the measured window. The
+ * and the next request sent at once. Requests are counted when their answer arrives inside the measured window, which
+ * begins and ends with an answer: the first after the warm-up, and the first after run_ms more when there have been as
+ * many as there are connections (on a machine that is busy with other things that may take longer). The
  * server's CPU time is read from its process's clock at both ends of the window, so it counts what the server did for
  * these requests and nothing else. When the window ends nothing new is sent; each answer that is still under way must
  * arrive, otherwise the run has failed.
@@ -37,7 +39,7 @@ typedef struct connection {
 static int connections, epoll;
 static size_t message_bytes;
 static connection *table;
-static int64_t window_start, window_end;
+static int64_t window_start;
 static uint64_t answered, digest;
 static bench_histogram latencies;
 static clockid_t server_clock;
@@ -89,13 +91,7 @@ static int64_t take_answer(connection *c) {
     c->got += (size_t)n;
     if (c->got < message_bytes) return 0;
     c->waiting = false;
-    int64_t now = bench_now();
-    if (now >= window_start && now < window_end) {
-        bench_histogram_add(&latencies, now - c->sent_at);
-        answered++;
-        digest += 1 + (c->count & 0xff);
-    }
-    return now;
+    return bench_now();
 }
 
 static void connect_all(int port) {
@@ -138,8 +134,14 @@ static window read_clocks(void) {
     return w;
 }
 
+static void count_answer(const connection *c, int64_t now) {
+    bench_histogram_add(&latencies, now - c->sent_at);
+    answered++;
+    digest += 1 + (c->count & 0xff);
+}
+
 /* Drive the loop until the window is over and every answer has come; fills in the clocks at both ends. */
-static void drive(int64_t spin_ns, window *from, window *to) {
+static void drive(int64_t spin_ns, int64_t run_ns, window *from, window *to) {
     struct epoll_event events[EVENTS];
     int under_way = connections;
     bool measuring = false, over = false;
@@ -151,13 +153,15 @@ static void drive(int64_t spin_ns, window *from, window *to) {
             connection *c = events[i].data.ptr;
             int64_t now = take_answer(c);
             if (!now) continue;
-            if (!measuring && now >= window_start) {
+            if (measuring && !over) {
+                count_answer(c, now);
+                if (now - from->wall >= run_ns && answered >= (uint64_t)connections) {
+                    over = true;
+                    *to = read_clocks();
+                }
+            } else if (!measuring && now >= window_start) {
                 measuring = true;
                 *from = read_clocks();
-            }
-            if (!over && now >= window_end) {
-                over = true;
-                *to = read_clocks();
             }
             if (over)
                 under_way--;
@@ -165,7 +169,6 @@ static void drive(int64_t spin_ns, window *from, window *to) {
                 send_request(c, now);
         }
     }
-    if (!measuring || !over) bench_fail("the window was missed");
 }
 
 static const char *limit_of(double server_share, double load_share) {
@@ -187,16 +190,14 @@ static void run_echo(void) {
     if (epoll < 0) bench_fail("epoll_create1: %s", strerror(errno));
     connect_all(port);
     window_start = bench_now() + bench_param("warm_ms", 300) * 1000000;
-    window_end = window_start + run_ns;
     bench_start();
-    drive(spin_ns, &from, &to);
+    drive(spin_ns, run_ns, &from, &to);
     bench_stop();
 
     double wall = (double)(to.wall - from.wall), server = (double)(to.server - from.server);
     double load = (double)(to.load - from.load), n = (double)answered;
     int64_t operations = (int64_t)answered;
-    if (answered == 0) bench_fail("no request was answered inside the window");
-    bench_result("throughput", "req/s", n / ((double)run_ns / 1e9), digest, operations);
+    bench_result("throughput", "req/s", n / (wall / 1e9), digest, operations);
     bench_result("p50", "us", (double)bench_histogram_at(&latencies, 0.50) / 1e3, digest, operations);
     bench_result("p99", "us", (double)bench_histogram_at(&latencies, 0.99) / 1e3, digest, operations);
     bench_result("server_cpu", "us", server / 1e3 / n, digest, operations);

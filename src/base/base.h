@@ -15,6 +15,12 @@
 #define STEL__CACHE_LINE  64
 #define STEL__ALIGNED(n)  __attribute__((aligned(n)))
 #define STEL__NOINLINE    __attribute__((noinline))
+/* Not inlined, and nothing concluded from its body: for the function that switches, whose asm changes everything. */
+#if __has_attribute(noipa)
+#define STEL__NOIPA __attribute__((noipa))
+#else
+#define STEL__NOIPA __attribute__((noinline))
+#endif
 #define STEL__COLD        __attribute__((cold, noinline))
 #define STEL__LIKELY(x)   __builtin_expect(!!(x), 1)
 #define STEL__UNLIKELY(x) __builtin_expect(!!(x), 0)

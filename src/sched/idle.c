@@ -98,9 +98,10 @@ static bool anything_to_do(stel__worker *w) {
     return false;
 }
 
-/* Is the last counted fiber gone? Asked by the last worker that goes to sleep. */
+/* Is the last counted fiber gone? Asked by the last worker that goes to sleep. `sleeping` may be too high for a moment,
+ * never too low: a waker lowers it after it has taken the worker from its sleep. */
 static void check_empty(stel__sched *s) {
-    if (s->on_empty && stel__load_seq_cst(&s->sleeping) == s->worker_count && stel__sched_live_counted(s) == 0)
+    if (s->on_empty && stel__load_seq_cst(&s->sleeping) >= s->worker_count && stel__sched_live_counted(s) == 0)
         s->on_empty(s->on_empty_context);
 }
 

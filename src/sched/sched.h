@@ -45,7 +45,8 @@ void stel__sched_set_default(stel__sched *(*pin)(void), void (*unpin)(stel__sche
 /* Live fibers: all, and counted ones (without background). Exact when it returns 0 for counted: see sched.c. */
 uint64_t stel__sched_live(stel__sched *s);
 uint64_t stel__sched_live_counted(stel__sched *s);
-/* Called by workers that find the counted fibers gone (at most once a runtime), on the worker's own stack. */
+/* Called by workers (on their own stack) and by the tick that find no counted fiber, again and again while there is
+ * none; a worker that calls may be about to sleep: fn must not make fibers runnable. */
 void stel__sched_on_empty(stel__sched *s, void (*fn)(void *context), void *context);
 void stel__sched_cancel_all(stel__sched *s, bool background_only);
 void stel__sched_report_survivors(stel__sched *s); /* lines on stderr: name, age, what it waits for */

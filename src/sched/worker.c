@@ -32,8 +32,7 @@ enum {
     LEVELS_LOW = 0xff & ~(LEVELS_URGENT | LEVELS_NORMAL)
 };
 
-enum { NEGLECTED_QUEUES = 5 };
-#define STARVED_PATIENCE_NS INT64_C(1000000000)
+enum { NEGLECTED_QUEUES = 5, STARVED_PATIENCE_NS = 1000000000, STARVED_STEP_NS = 20000000 };
 
 __thread stel__worker *stel__worker_tls;
 
@@ -85,8 +84,9 @@ STEL__COLD static void switch_fp(stel__worker *w, stel__fiber *from, stel__fiber
 }
 
 /* The one switch. from and to: fibers, or NULL for the worker's own context. Not inlined: the asm in the switch has a
- * label, and the site should be shared. Returns on whatever worker resumes the caller. */
-STEL__NOINLINE static void switch_to(stel__worker *w, stel__fiber *from, stel__fiber *to) {
+ * label, the site should be shared, and gcc 12 otherwise concludes from the body that statics of this file survive it
+ * unchanged. Returns on whatever worker resumes the caller. */
+STEL__NOIPA static void switch_to(stel__worker *w, stel__fiber *from, stel__fiber *to) {
     unsigned flags = (from ? stel__fiber_flags(from) : 0u) | (to ? stel__fiber_flags(to) : 0u);
     if (STEL__UNLIKELY(flags & STEL_FP_ENVIRONMENT)) switch_fp(w, from, to);
     stel__context *save = from ? &from->at.context : &w->context;
@@ -161,15 +161,20 @@ STEL__COLD static stel__fiber *starved_pop(stel__worker *w) {
 }
 
 /* Is there hope for a stack? Somebody else must live, who will leave one behind; and fibers must end now and then. When
- * none has for a while, those that have stacks may be waiting for those that have none. */
+ * none has for STARVED_PATIENCE_NS, those that have stacks may be waiting for those that have none. Only time in which
+ * we looked counts: a process that was stopped for a minute has not waited a minute. */
 STEL__COLD static bool hope_for_stack(stel__sched *s) {
     if (stel__sched_live(s) <= stel__load_relaxed(&s->starved_count) + 1) return false;
     uint64_t executed = stel__sched_executed(s);
     int64_t now = stel__clock_now();
     stel__lock_take(&s->starved_lock);
+    int64_t passed = now - s->starved_looked;
     /* Somebody has ended since the last look; or that was so long ago that this is another shortage. */
-    if (executed != s->starved_executed || now - s->starved_looked > STARVED_PATIENCE_NS) s->starved_since = now;
-    bool hope = now - s->starved_since < STARVED_PATIENCE_NS;
+    if (executed != s->starved_executed || passed > STARVED_PATIENCE_NS)
+        s->starved_waited = 0;
+    else
+        s->starved_waited += passed < STARVED_STEP_NS ? passed : STARVED_STEP_NS;
+    bool hope = s->starved_waited < STARVED_PATIENCE_NS;
     s->starved_executed = hope ? executed : executed + 1; /* our own end will be no sign of hope */
     s->starved_looked = now;
     stel__lock_give(&s->starved_lock);

@@ -54,7 +54,7 @@ struct stel__worker {
     uint32_t streak;
     uint32_t neglected, neglected_level; /* whose turn it is in pick_periodic */
     bool pinned_turn;                    /* pinned fibers and the ring take turns */
-    int64_t now; /* the cached clock */
+    int64_t now;                         /* the cached clock */
     enum stel__after after;
     unsigned park_flags;      /* AFTER_PARK: to be set in the word with PARKED */
     stel__fiber *previous;    /* AFTER_YIELD, AFTER_PARK */
@@ -124,8 +124,8 @@ struct stel__sched {
     stel__fiber *starved;
     _Atomic uint32_t starved_count;
     uint64_t starved_executed; /* ends seen by the latest look for a stack; see hope_for_stack */
-    int64_t starved_since;     /* none has ended since */
-    int64_t starved_looked;
+    int64_t starved_looked;    /* when that was */
+    int64_t starved_waited;    /* for how long none has ended */
 
     stel__lock starting; /* held by start until all workers are there: if one cannot be, none has run a fiber */
     stel__inject inject;

@@ -24,11 +24,20 @@ static int serve(void *arg) {
     return 0;
 }
 
+/* So that a peer which does not read is noticed after kilobytes. */
+static void small_buffers(int fd) {
+    int bytes = 4096;
+    FIBER_ASSERT_EQ(setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes), 0);
+    FIBER_ASSERT_EQ(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes), 0);
+}
+
 static int accept_all(void *arg) {
     int fd;
     (void)arg;
-    while ((fd = stel_accept(listener, NULL, NULL)) >= 0)
+    while ((fd = stel_accept(listener, NULL, NULL)) >= 0) {
+        small_buffers(fd);
         FIBER_OK(stel_go(serve, (void *)(intptr_t)fd));
+    }
     return fd;
 }
 
@@ -52,6 +61,7 @@ static int deafness(void *arg) {
     static char block[1 << 16];
     int fd = (int)FIBER_OK(stel_dial(arg));
     ssize_t n;
+    small_buffers(fd);
     STEL_TIMEOUT(STEL_SEC(60));
     while ((n = stel_write(fd, block, sizeof block)) > 0)
         ;

@@ -89,13 +89,12 @@ static int ways_out(void *arg) {
     }
     FIBER_ASSERT_EQ(stel_deadline(), outer);
     int rounds = 0;
-again:
-    {
-        STEL_TIMEOUT(LONG_PAST);
-        STEL_TIMEOUT(LONG_PAST);
-        if (rounds++ < 3) goto again; /* out of the block, and into it anew */
-        goto out;
-    }
+again : {
+    STEL_TIMEOUT(LONG_PAST);
+    STEL_TIMEOUT(LONG_PAST);
+    if (rounds++ < 3) goto again; /* out of the block, and into it anew */
+    goto out;
+}
 out:
     FIBER_ASSERT_EQ(rounds, 4);
     FIBER_ASSERT_EQ(stel_deadline(), outer);

@@ -83,7 +83,7 @@ static void *inject_on(void *arg) {
 }
 
 enum noise { YIELDERS, PAIR, CHAIN, SPAWNER, PINNED, URGENT, LOW, THREAD, NOISES };
-static const char *const noise_names[] = { "yielders", "a pair",  "a chain", "a spawner",
+static const char *const noise_names[] = { "yielders", "a pair", "a chain", "a spawner",
                                            "pinned",   "urgent", "low",     "a thread" };
 
 typedef struct company {

@@ -80,8 +80,8 @@ static int unmoved(void *arg) {
     stel_fiber f[60];
     (void)arg;
     for (int i = 0; i < 60; i++)
-        f[i] = spawn_with((stel_spawn_options){ .flags = STEL_NO_MIGRATE, .priority = i % 3 - 1 }, stay_where_begun,
-                          NULL);
+        f[i] =
+            spawn_with((stel_spawn_options){ .flags = STEL_NO_MIGRATE, .priority = i % 3 - 1 }, stay_where_begun, NULL);
     for (int i = 0; i < 60; i++)
         FIBER_ASSERT_EQ(join(f[i]), 1);
     return 0;

@@ -32,7 +32,7 @@ static int sizes(void *arg) {
     stel_config c = { 0 };
     FIBER_OK(stel_runtime_get_config(arg, &c));
     FIBER_ASSERT_EQ(join(spawn(measure, (void *)(uintptr_t)c.stack_bytes)), 1);
-    static const size_t asked[] = { 1,      8192,   12288,   12289,   16384,   28672,   65536,
+    static const size_t asked[] = { 1,      8192,   12288,  12289,   16384,   28672,   65536,
                                     100000, 262144, 500000, 1 << 20, 3 << 20, 8 << 20, 32 << 20 };
     for (size_t i = 0; i < sizeof asked / sizeof asked[0]; i++) {
         stel_spawn_options o = { .stack_bytes = asked[i] };

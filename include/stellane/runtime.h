@@ -46,7 +46,7 @@ STEL_API STEL_MUST_CHECK int stel_config_from_env(stel_config *c);
  * second runtime.
  * Errors (negative, as results of fn may be): -EINVAL (fn NULL; a bad variable: exit with 78, EX_CONFIG, if you like),
  * -EDEADLK (called from a fiber), -EPERM (after fork), -ENOMEM, -EAGAIN (no threads), -EMFILE and -ENFILE (no
- * descriptors). */
+ * descriptors), -EBUSY (fibers would not end after a stop: they are named on stderr, and the runtime is left alive). */
 STEL_API STEL_MUST_CHECK int stel_run(stel_fn *fn, void *arg);
 
 /* From inside: start the stop of the caller's runtime and return at once. What follows is stel_runtime_stop's course.

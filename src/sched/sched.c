@@ -174,8 +174,15 @@ uint64_t stel__sched_live_counted(stel__sched *s) {
     return spawned - background_spawned + background_executed - executed;
 }
 
+/* Never more than there were: here the spawns are read first, so that a reader that loses its CPU in between errs downwards. */
+static uint64_t live_at_most(stel__sched *s) {
+    uint64_t spawned = SUM(s, spawned) + stel__load_acquire(&s->spawned_outside);
+    uint64_t executed = SUM(s, executed);
+    return spawned > executed ? spawned - executed : 0;
+}
+
 void stel__sched_sample_peak(stel__sched *s) {
-    uint64_t live = stel__sched_live(s);
+    uint64_t live = live_at_most(s);
     uint64_t peak = stel__load_relaxed(&s->peak_active);
     while (live > peak && !stel__cas_acq_rel(&s->peak_active, &peak, live)) {
     }
@@ -187,7 +194,7 @@ void stel__sched_stats(stel__sched *s, stel_stats *out) {
     out->total_tasks_executed = executed;
     out->total_tasks_failed = SUM(s, failed);
     out->spawned = SUM(s, spawned) + stel__load_acquire(&s->spawned_outside);
-    out->current_active_tasks = out->spawned - executed;
+    out->current_active_tasks = live_at_most(s);
     out->peak_active_tasks = stel__load_relaxed(&s->peak_active);
     out->average_task_duration_ms = executed ? (double)SUM(s, duration_ns) / (double)executed / 1e6 : 0;
     out->worker_count = s->worker_count;

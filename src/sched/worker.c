@@ -62,10 +62,25 @@ static void finish_park(stel__worker *w, stel__fiber *f) {
     if (w->park_flags & (STEL__WORD_INTERRUPTIBLE | STEL__WORD_TOKEN)) stel__waiter_recheck(f, parked);
 }
 
+/* Floating point control words: most fibers share their worker's. A fiber that has its own saves them as it leaves; who
+ * runs next puts right what it finds. After the switch, not before: fcontext's carries words of its own along. */
+STEL__COLD static void leave_fp(stel__worker *w, stel__fiber *from) {
+    if (from && (stel__fiber_flags(from) & STEL_FP_ENVIRONMENT)) from->extra->fp_words = stel__fp_save();
+    w->fp_unsettled = true;
+}
+
+STEL__COLD static void settle_fp(stel__worker *w) {
+    const stel__fiber *f = stel__worker_current(w);
+    bool own = f && (stel__fiber_flags(f) & STEL_FP_ENVIRONMENT);
+    stel__fp_load(own ? f->extra->fp_words : w->fp_words);
+    w->fp_unsettled = false;
+}
+
 /* First thing on every context that comes to run. */
 static inline void finish(stel__worker *w) {
     enum stel__after after = w->after;
     w->after = STEL__AFTER_NOTHING;
+    if (STEL__UNLIKELY(w->fp_unsettled)) settle_fp(w);
     if (after == STEL__AFTER_PARK) {
         finish_park(w, w->previous);
     } else if (after == STEL__AFTER_YIELD) {
@@ -76,19 +91,12 @@ static inline void finish(stel__worker *w) {
     }
 }
 
-/* Control words of fibers that have their own: what leaves is saved, what comes is loaded. */
-STEL__COLD static void switch_fp(stel__worker *w, stel__fiber *from, stel__fiber *to) {
-    if (from && (stel__fiber_flags(from) & STEL_FP_ENVIRONMENT)) from->extra->fp_words = stel__fp_save();
-    bool own = to && (stel__fiber_flags(to) & STEL_FP_ENVIRONMENT);
-    stel__fp_load(own ? to->extra->fp_words : w->fp_words);
-}
-
 /* The one switch. from and to: fibers, or NULL for the worker's own context. Not inlined: the asm in the switch has a
  * label, the site should be shared, and gcc 12 otherwise concludes from the body that statics of this file survive it
  * unchanged. Returns on whatever worker resumes the caller. */
 STEL__NOIPA static void switch_to(stel__worker *w, stel__fiber *from, stel__fiber *to) {
     unsigned flags = (from ? stel__fiber_flags(from) : 0u) | (to ? stel__fiber_flags(to) : 0u);
-    if (STEL__UNLIKELY(flags & STEL_FP_ENVIRONMENT)) switch_fp(w, from, to);
+    if (STEL__UNLIKELY(flags & STEL_FP_ENVIRONMENT)) leave_fp(w, from);
     stel__context *save = from ? &from->at.context : &w->context;
     if (w->after == STEL__AFTER_END) save = &w->nowhere;
     stel__store_relaxed(&w->running, to);
@@ -333,7 +341,7 @@ void stel__fiber_end(stel__fiber *f, int result) {
 #ifdef STEL__SANITIZED
     w->dying_sanitizer = f->sanitizer;
 #endif
-    if (STEL__UNLIKELY(stel__fiber_flags(f) & STEL_FP_ENVIRONMENT)) stel__fp_load(w->fp_words);
+    if (STEL__UNLIKELY(stel__fiber_flags(f) & STEL_FP_ENVIRONMENT)) leave_fp(w, NULL); /* its words die with it */
     stel__fiber_complete(w, f, result);
     stel__fiber *to = stel__worker_pick(w);
     w->after = STEL__AFTER_END;

@@ -63,6 +63,7 @@ struct stel__worker {
     stel__context context;    /* the idle loop's, while a fiber runs */
     stel__context nowhere;    /* where the context of a fiber that ends is written to */
     uint64_t fp_words;        /* the control words of every fiber without words of its own */
+    bool fp_unsettled;        /* those in the CPU may not be the running fiber's */
     bool searching;           /* counted in sched->searching */
     bool halted;
     stel__stack_cache stacks;

@@ -73,6 +73,9 @@ static char *look(const char *commands) {
 }
 
 static const char *why_not(void) {
+#ifdef STELLANE_CONTEXT_FCONTEXT
+    return "where Boost's fcontext ends a backtrace is Boost's affair";
+#endif
     if (access("/usr/bin/gdb", X_OK) != 0 && system("command -v gdb >/dev/null 2>&1") != 0)
         return "gdb is not installed";
     if (!strstr(look("-ex run"), "exited normally")) return "gdb cannot run a program here (no permission to trace?)";

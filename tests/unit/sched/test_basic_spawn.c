@@ -248,6 +248,38 @@ START_TEST(limits_are_not_inherited) {
 }
 END_TEST
 
+/* Background fibers do not keep a runtime alive: they are cancelled when the counted ones have ended. */
+static atomic_int background_cancelled;
+
+static int background(void *arg) {
+    (void)arg;
+    FIBER_ASSERT_EQ(stel_sleep(STEL_FOREVER), -ECANCELED);
+    FIBER_ASSERT(stel_cancelled());
+    atomic_fetch_add(&background_cancelled, 1);
+    return 0;
+}
+
+static int spawn_background(void *arg) {
+    stel_spawn_options o = STEL_SPAWN_OPTIONS_INIT;
+    o.flags = STEL_BACKGROUND;
+    for (int i = 0; i < 10; i++)
+        FIBER_OK(stel_spawn_with(NULL, &o, background, NULL));
+    FIBER_ASSERT_EQ(join(spawn(give, (void *)1)), 1);
+    if (arg) FIBER_OK(stel_sleep(STEL_MS(2)));
+    FIBER_ASSERT_EQ(atomic_load(&background_cancelled), 0);
+    return 5;
+}
+
+START_TEST(in_the_background) {
+    for (int workers = 1; workers <= 3; workers++) {
+        ck_assert_int_eq(run_in_runtime(workers, spawn_background, NULL), 5);
+        ck_assert_int_eq(atomic_exchange(&background_cancelled, 0), 10);
+        ck_assert_int_eq(run_in_runtime(workers, spawn_background, ""), 5);
+        ck_assert_int_eq(atomic_exchange(&background_cancelled, 0), 10);
+    }
+}
+END_TEST
+
 static int fork_in_fiber(void *arg) {
     (void)arg;
     pid_t child = fork();
@@ -278,4 +310,4 @@ START_TEST(after_fork) {
 END_TEST
 
 TEST_MAIN("sched/basic_spawn", results, handle_is_known_before_the_run, detached, thousands, arguments_that_cannot_be,
-          plain_thread, many_threads, max_fibers, limits_are_not_inherited, after_fork)
+          plain_thread, many_threads, max_fibers, limits_are_not_inherited, in_the_background, after_fork)

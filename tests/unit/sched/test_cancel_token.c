@@ -1,5 +1,6 @@
 /* Cancellation: which waits it ends and when, shields, and who is not touched by it. */
 #include "room.h"
+#include "sched/waiter.h"
 
 /* ---- every kind of wait ---- */
 
@@ -143,6 +144,37 @@ START_TEST(failed_waits_are_yields) {
 }
 END_TEST
 
+/* White box: it comes when the fiber has begun the wait but is not yet parked. */
+static int cancelled_on_the_way(void *arg) {
+    stel__waiter *w = stel__waiter_self();
+    FIBER_OK(stel__wait_check(w));
+    (void)stel__wait_begin(w, STEL__WAIT_EVENT);
+    FIBER_OK(stel_cancel(stel_self()));
+    FIBER_ASSERT_EQ(stel__wait_park(w, 0), -ECANCELED);
+    (void)stel__wait_begin(w, STEL__WAIT_EVENT);
+    FIBER_ASSERT_EQ(stel__wait_drop(w), -1); /* not going to sleep after all */
+    /* What is not to be interrupted is not. */
+    stel__ticket t = stel__wait_begin(w, STEL__WAIT_EVENT);
+    FIBER_ASSERT(stel__wake(t, 7));
+    FIBER_ASSERT(!stel__wake(t, 8));
+    FIBER_ASSERT_EQ(stel__wait_park(w, STEL__PARK_UNINTERRUPTIBLE), 7);
+    FIBER_ASSERT(!stel__wake(t, 9)); /* a late waker */
+    (void)arg;
+    return 1;
+}
+
+static int on_the_way(void *arg) {
+    for (int i = 0; i < 10; i++)
+        FIBER_ASSERT_EQ(join(spawn(cancelled_on_the_way, arg)), 1);
+    return 0;
+}
+
+START_TEST(on_the_way_to_sleep) {
+    ck_assert_int_eq(run_in_runtime(1, on_the_way, NULL), 0);
+    ck_assert_int_eq(run_in_runtime(2, on_the_way, NULL), 0);
+}
+END_TEST
+
 /* ---- races ---- */
 
 static int sleep_a_little(void *arg) {
@@ -260,8 +292,11 @@ static int sleep_past_a_shield(void *arg) {
     stel_stats before = { 0 }, after = { 0 };
     STEL_SHIELD(STEL_US(100));
     FIBER_OK(stel_runtime_stats(arg, &before));
-    for (int i = 0; i < 10; i++)
+    for (int i = 0; i < 10; i++) {
+        int64_t until = stel_after(STEL_MS(1));
         FIBER_OK(stel_sleep(STEL_MS(1)));
+        FIBER_ASSERT(stel_now() >= until);
+    }
     FIBER_OK(stel_runtime_stats(arg, &after));
     FIBER_ASSERT(after.timers_fired - before.timers_fired <= 30);
     return 0;
@@ -384,5 +419,6 @@ START_TEST(deadlines_behind_shields) {
 }
 END_TEST
 
-TEST_MAIN("sched/cancel_token", every_wait, from_a_thread, stays_until_the_end, failed_waits_are_yields, at_the_end,
-          behind_a_shield, for_its_time_only, sleep_goes_on_after_it, nested_shields, deadlines_behind_shields)
+TEST_MAIN("sched/cancel_token", every_wait, from_a_thread, stays_until_the_end, failed_waits_are_yields,
+          on_the_way_to_sleep, at_the_end, behind_a_shield, for_its_time_only, sleep_goes_on_after_it, nested_shields,
+          deadlines_behind_shields)

@@ -142,6 +142,61 @@ START_TEST(nobody_steals_it) {
 }
 END_TEST
 
+/* One that does not migrate is woken by another worker while its own is held: it waits for its own. */
+typedef struct settled {
+    flag begun, holding, let_go;
+    int worker;
+} settled;
+
+static int settle(void *arg) {
+    settled *s = arg;
+    s->worker = stel_worker_id();
+    raise_flag(&s->begun);
+    FIBER_OK(stel_park());
+    FIBER_ASSERT(is_raised(&s->let_go));
+    FIBER_ASSERT_EQ(stel_worker_id(), s->worker);
+    return 1;
+}
+
+static int hold_it(void *arg) {
+    settled *s = arg;
+    raise_flag(&s->holding);
+    hog_until(&s->let_go);
+    return 1;
+}
+
+static void sleep_until_raised(flag *f) {
+    for (int64_t give_up = stel_after(STEL_SEC(60)); !is_raised(f);) {
+        FIBER_ASSERT(stel_now() < give_up);
+        FIBER_OK(stel_sleep(STEL_US(10)));
+    }
+}
+
+static int woken_elsewhere(void *arg) {
+    (void)arg;
+    for (int i = 0; i < 10; i++) {
+        settled s = { 0 };
+        stel_fiber f = spawn_with((stel_spawn_options){ .flags = STEL_NO_MIGRATE }, settle, &s);
+        sleep_until_raised(&s.begun);
+        stel_fiber hog = spawn_with((stel_spawn_options){ .place = STEL_WORKER(s.worker) }, hold_it, &s);
+        sleep_until_raised(&s.holding);
+        FIBER_ASSERT(stel_worker_id() != s.worker);
+        FIBER_OK(stel_unpark(f));
+        for (int k = 0; k < 50; k++)
+            stel_yield();
+        FIBER_OK(stel_sleep(STEL_US(100)));
+        raise_flag(&s.let_go);
+        FIBER_ASSERT_EQ(join(f), 1);
+        FIBER_ASSERT_EQ(join(hog), 1);
+    }
+    return 0;
+}
+
+START_TEST(it_waits_for_its_worker) {
+    ck_assert_int_eq(run_in_runtime(2, woken_elsewhere, NULL), 0);
+}
+END_TEST
+
 static int on_nodes(void *arg) {
     (void)arg;
     int nodes = stel__node_count();
@@ -157,4 +212,5 @@ START_TEST(on_a_node) {
 }
 END_TEST
 
-TEST_MAIN("sched/local_spawn", on_a_worker, on_a_worker_from_outside, where_it_began, nobody_steals_it, on_a_node)
+TEST_MAIN("sched/local_spawn", on_a_worker, on_a_worker_from_outside, where_it_began, nobody_steals_it,
+          it_waits_for_its_worker, on_a_node)

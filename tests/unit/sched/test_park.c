@@ -1,5 +1,6 @@
 /* Park and unpark: one token, as Java's LockSupport has it. */
 #include "room.h"
+#include "sched/fiber.h"
 
 static int parker(void *arg) {
     int rc = stel_park();
@@ -140,6 +141,25 @@ START_TEST(never_lost) {
 }
 END_TEST
 
+/* White box: the token comes when the fiber has begun the wait but is not yet parked. */
+static int token_on_the_way(void *arg) {
+    stel__waiter *w = stel__waiter_self();
+    (void)arg;
+    for (int i = 0; i < 10; i++) {
+        (void)stel__wait_begin(w, STEL__WAIT_PARK);
+        FIBER_OK(stel_unpark(stel_self()));
+        FIBER_OK(stel__waiter_park_for_token(w));
+        FIBER_OK(stel_park()); /* the token itself is still there to be taken */
+    }
+    return 0;
+}
+
+START_TEST(on_the_way_to_sleep) {
+    ck_assert_int_eq(run_in_runtime(1, token_on_the_way, NULL), 0);
+    ck_assert_int_eq(run_in_runtime(2, token_on_the_way, NULL), 0);
+}
+END_TEST
+
 /* ---- pairs ---- */
 
 typedef struct pair {
@@ -231,4 +251,5 @@ START_TEST(from_a_thread) {
 }
 END_TEST
 
-TEST_MAIN("sched/park", one_token, a_token_ends_with_its_fiber, cut_short, never_lost, pairs, from_a_thread)
+TEST_MAIN("sched/park", one_token, a_token_ends_with_its_fiber, cut_short, never_lost, on_the_way_to_sleep, pairs,
+          from_a_thread)

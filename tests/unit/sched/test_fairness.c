@@ -185,7 +185,7 @@ static void among(stel_fn *victim, stel_spawn_options o, int turns, unsigned wit
 /* On the ring, which has its turn after 31 others at the most, and every second time against pinned ones. Only urgent
  * ones may come before it more often. */
 START_TEST(a_yielder) {
-    noise_most = 50 * 100 + 1000;
+    noise_most = 50 * 75 + 250;
     among(take_turns, (stel_spawn_options){ 0 }, 50, 0);
 }
 END_TEST

@@ -8,6 +8,7 @@
 #ifndef STELLANE_BASE_H
 #define STELLANE_BASE_H
 
+#include <errno.h> /* the codes that are returned, negated */
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

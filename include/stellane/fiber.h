@@ -29,9 +29,10 @@ typedef int stel_fn(void *arg);
 #define STEL_NODE(i)   (-1 - (i))
 
 enum stel_spawn_flags {
-    STEL_NO_MIGRATE = 1u << 0,     /* stays on the worker that runs it first: for code that keeps thread-locals */
-    STEL_FP_ENVIRONMENT = 1u << 1, /* has rounding mode and floating point exceptions of its own */
-    STEL_BACKGROUND = 1u << 2      /* not counted by auto-shutdown; cancelled when all counted fibers have ended */
+    STEL_NO_MIGRATE = 1u << 0, /* stays on the worker that runs it first: for code that keeps thread-locals */
+    STEL_FP_ENVIRONMENT =
+        1u << 1,              /* has rounding modes of its own, and SSE exception flags (the x87 unit's are shared) */
+    STEL_BACKGROUND = 1u << 2 /* not counted by auto-shutdown; cancelled when all counted fibers have ended */
 };
 
 enum { STEL_PRIORITY_MOST_URGENT = -4, STEL_PRIORITY_NORMAL = 0, STEL_PRIORITY_LEAST_URGENT = 3 };

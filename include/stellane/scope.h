@@ -15,7 +15,8 @@ STEL_BEGIN_DECLS
     __attribute__((cleanup(stel__deadline_leave), unused)) int64_t STEL__JOIN(stel__deadline_, __LINE__) =             \
         stel_deadline_push(stel_after(length_ns))
 
-/* The caller's deadline as a point in time; STEL_FOREVER when there is none. */
+/* The caller's deadline as a point in time; STEL_FOREVER when there is none. One that a wait has reported is given as
+ * INT64_MIN, until its block is left. */
 STEL_API int64_t stel_deadline(void);
 
 /* By hand: push makes the deadline min(deadline, when) and returns what it was; pop puts that back. Never wait. */

@@ -121,6 +121,8 @@ void stel__waiter_recheck(stel__fiber *f, uint64_t parked);
 void stel__waiter_interrupt(stel__fiber *f, stel_fiber handle, uint64_t kind);
 /* stel_park: a wait that also ends when the token is given. */
 int stel__waiter_park_for_token(stel__waiter *w);
+/* The waiter's own deadline ended its wait: remember it. -ETIMEDOUT. */
+int stel__waiter_deadline_passed(stel__waiter *w);
 /* A fiber begins, or ends: no deadline, no shield. */
 static inline void stel__waiter_begin(stel__waiter *w) {
     stel__store_relaxed(&w->deadline, STEL_FOREVER);

@@ -354,8 +354,8 @@ int stel_sleep_until(int64_t when) {
         if ((rc = stel__wait_park_until(self, 0, when)) != -ETIMEDOUT) return rc;
         now = stel__clock_now();
         /* Which of the two came first, not which we happen to see first. */
-        self->timed_out = deadline < when && deadline <= now;
-        if (self->timed_out) return -ETIMEDOUT;
+        if (deadline < when && deadline <= now) return stel__waiter_deadline_passed(self);
+        self->timed_out = 0;
         if (when <= now) return 0;
         if ((rc = stel__wait_check(self)) < 0) return rc; /* a shield's time is over: cancellation shows again */
     }

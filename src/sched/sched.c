@@ -122,7 +122,10 @@ void stel__sched_halt(stel__sched *s) {
 static void forget_fibers(stel__sched *s) {
     for (uint32_t i = 0, n = stel__table_size(); i < n; i++) {
         stel__fiber *f = stel__fiber_at(i);
-        if (!(stel__load_acquire(&f->life) & STEL__LIFE_ALIVE) || stel__fiber_home(f) != s) continue;
+        uint64_t life = stel__load_acquire(&f->life);
+        if (!(life & STEL__LIFE_ALIVE) || stel__fiber_home(f) != s) continue;
+        /* Claimed: a join that is on its way out with it frees it. */
+        if ((life & STEL__LIFE_CLAIMED) || !stel__cas_acq_rel(&f->life, &life, life | STEL__LIFE_CLAIMED)) continue;
         if (f->extra) stel__fiber_extra_free(f);
         stel__store_relaxed(&f->wheel, 0);
         stel__block_put(NULL, f);

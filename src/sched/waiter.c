@@ -189,8 +189,17 @@ static int64_t now_cached(void) {
     return w ? w->now : stel__clock_now();
 }
 
+/* A deadline that was reported once has passed for good, whatever the cached clock of the next worker says: it is moved
+ * to the beginning of time. The pop of its block puts the outer one back. */
+int stel__waiter_deadline_passed(stel__waiter *w) {
+    w->timed_out = 1;
+    stel__store_relaxed(&w->deadline, INT64_MIN);
+    return -ETIMEDOUT;
+}
+
 STEL__COLD static int check_failed(stel__waiter *w, int code) {
-    w->timed_out = code == -ETIMEDOUT;
+    w->timed_out = 0;
+    if (code == -ETIMEDOUT) stel__waiter_deadline_passed(w);
     stel_yield();
     return code;
 }
@@ -321,13 +330,15 @@ static int park(stel__waiter *w, unsigned flags, unsigned word_flags, int64_t un
 }
 
 int stel__wait_park(stel__waiter *w, unsigned flags) {
-    return park(w, flags, 0, STEL_FOREVER);
+    int rc = park(w, flags, 0, STEL_FOREVER);
+    return STEL__UNLIKELY(rc == -ETIMEDOUT) ? stel__waiter_deadline_passed(w) : rc;
 }
 int stel__wait_park_until(stel__waiter *w, unsigned flags, int64_t until) {
     return park(w, flags, 0, until);
 }
 int stel__waiter_park_for_token(stel__waiter *w) {
-    return park(w, 0, STEL__WORD_TOKEN, STEL_FOREVER);
+    int rc = park(w, 0, STEL__WORD_TOKEN, STEL_FOREVER);
+    return STEL__UNLIKELY(rc == -ETIMEDOUT) ? stel__waiter_deadline_passed(w) : rc;
 }
 
 /* ---- waking ---- */

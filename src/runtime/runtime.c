@@ -123,8 +123,15 @@ int stel_runtime_start(stel_runtime *rt) {
     stel__store_relaxed(&rt->started_at, stel__clock_now());
     /* The guardian first, but held at its gate: once workers run nothing may fail any more. */
     int rc = stel__guardian_start(rt);
-    if (rc == 0 && (rc = stel__sched_start(rt->sched)) < 0) stel__guardian_dismiss(rt);
-    if (rc == 0) stel__registry_add(rt);
+    if (rc == 0) {
+        stel__registry_add(rt); /* before the workers: what their fibers start may spawn from outside at once */
+        if ((rc = stel__sched_start(rt->sched)) < 0) {
+            stel__registry_remove(rt);
+            while (stel__runtime_pinned(rt)) /* a spawn that came in between; a few instructions */
+                stel_yield();
+            stel__guardian_dismiss(rt);
+        }
+    }
 
     stel__lock_take(&rt->lock);
     if (rc < 0) {

@@ -21,7 +21,7 @@
  * once. */
 #include "sched/worker.h"
 
-enum { STARVED_RETRY_NS = 10 * 1000 * 1000 };
+enum { STARVED_RETRY_NS = 10 * 1000 * 1000, TIMER_REST_NS = 40 * 1000 };
 
 bool stel__poll_claim(stel__sched *s, int who) {
     int nobody = 0;
@@ -105,19 +105,29 @@ static void check_empty(stel__sched *s) {
         s->on_empty(s->on_empty_context);
 }
 
-static void block(stel__worker *w, enum stel__sleep_mode mode) {
-    stel__sched *s = w->sched;
-    int64_t until = stel__load_relaxed(&w->wheel.next);
-    if (STEL__UNLIKELY(stel__load_relaxed(&s->starved_count))) {
+/* When to wake for a timer. Timers that come thick and fast are taken several at a time: a sleep after one that a timer
+ * ended lasts TIMER_REST_NS at least, as a wake costs more than what most timers are for. One that comes alone is exact. */
+static int64_t wake_time(const stel__worker *w) {
+    int64_t until = stel__load_relaxed(&w->wheel.next), rested = w->timer_woke + TIMER_REST_NS;
+    if (until < rested) until = rested;
+    if (STEL__UNLIKELY(stel__load_relaxed(&w->sched->starved_count))) {
         int64_t retry = stel__time_add(w->now, STARVED_RETRY_NS);
         if (retry < until) until = retry;
     }
+    return until;
+}
+
+static void block(stel__worker *w, enum stel__sleep_mode mode) {
+    stel__sched *s = w->sched;
+    int64_t until = wake_time(w);
     if (mode == STEL__ASLEEP_POLL) {
         stel__count(&w->counters.polls, 1);
         s->hook.wait(s->hook.context, until);
     } else {
         (void)stel__futex_wait(&w->sleep, STEL__ASLEEP_FUTEX, until);
     }
+    w->now = stel__clock_now();
+    if (w->now >= until) w->timer_woke = w->now;
 }
 
 static void go_to_sleep(stel__worker *w) {

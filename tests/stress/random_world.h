@@ -1,4 +1,4 @@
-/* What test_random_operations.c plays with: the shared objects, the sums that must come out right, and chance. */
+/* What test_stress.c plays with: the shared objects, the sums that must come out right, and chance. */
 #ifndef RANDOM_WORLD_H
 #define RANDOM_WORLD_H
 

@@ -629,8 +629,6 @@ static int conduct(void *arg) {
     stel_fiber fibers[ACTORS], consumers[CONSUMERS];
     (void)arg;
     atomic_store(&it.runtime, stel_runtime_current());
-    while (!stel_runtime_is_running(stel_runtime_current()))
-        stel_yield(); /* fibers run while the start is still under way; threads' spawns need a runtime that runs */
     uint64_t random = test_seed();
     for (int i = 0; i < ACTORS + THREADS; i++)
         it.actors[i] = (actor){ .world = w, .random = random + (uint64_t)i * UINT64_C(0x100000001b3) };

@@ -21,7 +21,7 @@
  * once. */
 #include "sched/worker.h"
 
-enum { STARVED_RETRY_NS = 10 * 1000 * 1000, TIMER_REST_NS = 40 * 1000 };
+enum { STARVED_RETRY_NS = 10 * 1000 * 1000, TIMER_REST_NS = 20 * 1000 };
 
 bool stel__poll_claim(stel__sched *s, int who) {
     int nobody = 0;

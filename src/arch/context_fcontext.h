@@ -37,19 +37,9 @@ __attribute__((always_inline)) static inline void *stel__context_switch(stel__co
     return came->to->word;
 }
 
-/* fcontext itself keeps the control words across every switch; these are the same words as in the native header. */
+/* fcontext itself keeps control words across every switch, but as a matter of its own: see leave_fp in sched. */
 #if defined(__x86_64__)
-static inline uint64_t stel__fp_save(void) {
-    uint32_t mxcsr;
-    uint16_t control;
-    __asm__ volatile("stmxcsr %0\n\tfnstcw %1" : "=m"(mxcsr), "=m"(control));
-    return ((uint64_t)control << 32) | mxcsr;
-}
-static inline void stel__fp_load(uint64_t words) {
-    uint32_t mxcsr = (uint32_t)words;
-    uint16_t control = (uint16_t)(words >> 32);
-    __asm__ volatile("ldmxcsr %0\n\tfldcw %1" : : "m"(mxcsr), "m"(control));
-}
+#include "arch/fp_x86_64.h"
 #else
 static inline uint64_t stel__fp_save(void) {
     return 0;

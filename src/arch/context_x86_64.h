@@ -13,6 +13,8 @@
 #ifndef STEL_ARCH_CONTEXT_X86_64_H
 #define STEL_ARCH_CONTEXT_X86_64_H
 
+#include "arch/fp_x86_64.h"
+
 typedef struct stel__context {
     void *ip, *sp, *fp;
 } stel__context;
@@ -55,19 +57,6 @@ __attribute__((always_inline)) static inline void *stel__context_switch(stel__co
                        "xmm12", "xmm13", "xmm14", "xmm15", "mm0", "mm1", "mm2", "mm3", "mm4", "mm5", "mm6", "mm7", "st",
                        "st(1)", "st(2)", "st(3)", "st(4)", "st(5)", "st(6)", "st(7)" STEL__CONTEXT_AVX512);
     return word;
-}
-
-static inline uint64_t stel__fp_save(void) {
-    uint32_t mxcsr;
-    uint16_t control;
-    __asm__ volatile("stmxcsr %0\n\tfnstcw %1" : "=m"(mxcsr), "=m"(control));
-    return ((uint64_t)control << 32) | mxcsr;
-}
-
-static inline void stel__fp_load(uint64_t words) {
-    uint32_t mxcsr = (uint32_t)words;
-    uint16_t control = (uint16_t)(words >> 32);
-    __asm__ volatile("ldmxcsr %0\n\tfldcw %1" : : "m"(mxcsr), "m"(control));
 }
 
 #endif

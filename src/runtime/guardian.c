@@ -58,8 +58,10 @@ static void housekeeping(stel_runtime *rt, int64_t now) {
         if (g->heal_every < HEAL_LAST_NS) g->heal_every *= 2; /* a tick that finds work resets it */
     }
     if (g->scavenges_due && now >= g->scavenge_at) {
-        if (stel__stack_scavenge() == 0) g->scavenges_due--;
-        g->scavenge_at = now + SCAVENGE_NS;
+        size_t cleaned = stel__stack_scavenge();
+        if (cleaned == 0) g->scavenges_due--;
+        /* A full share: there is more, and a million stacks must not take half an hour. */
+        g->scavenge_at = now + (cleaned == STEL__STACK_SCAVENGE_MAX ? TICK_NS : SCAVENGE_NS);
     }
 }
 

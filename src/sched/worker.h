@@ -55,7 +55,7 @@ struct stel__worker {
     uint32_t neglected, neglected_level; /* whose turn it is in pick_periodic */
     bool pinned_turn;                    /* pinned fibers and the ring take turns */
     int64_t now;                         /* the cached clock */
-    int64_t timer_woke; /* when a sleep was ended by a timer last */
+    int64_t timer_woke;                  /* when a sleep was ended by a timer last */
     enum stel__after after;
     unsigned park_flags;      /* AFTER_PARK: to be set in the word with PARKED */
     stel__fiber *previous;    /* AFTER_YIELD, AFTER_PARK */

@@ -2,11 +2,11 @@
  *
  * Nouns
  *   slot     a power of two of address space, 16 KiB (class 0) ... 64 MiB (class 12): guard at its low end, stack
- * above, growing down from the coloured top. Slots are aligned to their size, so the slot follows from the top. region
- * a chunk of slots of one class, reserved by one mmap. Never unmapped: descriptors and the table of regions are
- * type-stable, so that a signal handler can look up an address without a lock. stack    the descriptor of a slot, 16
- * bytes in an array beside its region; linked where it lies (below). cache    a worker's own LIFO list for each class:
- * getting a stack and putting it back is a pop and a push.
+ *            above, growing down from the coloured top. Slots are aligned to their size, so the slot follows from the top
+ *   region   a chunk of slots of one class, reserved by one mmap. Never unmapped: descriptors and the table of regions
+ *            are type-stable, so that a signal handler can look up an address without a lock
+ *   stack    the descriptor of a slot, 16 bytes in an array beside its region; linked where it lies (below)
+ *   cache    a worker's own LIFO list for each class: getting a stack and putting it back is a pop and a push
  *
  * Life of a slot, and who takes each edge
  *   reserved -> ready        make_ready: its guard is made and its descriptor filled in, in batches
@@ -31,10 +31,10 @@
  * Invariants
  *   1. A stack is on one list, in one cache, or in use.
  *   2. A region's fields do not change once it is in the table, but for handed (class lock) and descriptors of slots
- * not yet ready (whoever claimed the batch).
+ *      not yet ready (whoever claimed the batch).
  *   3. guard_pages does not change once a region exists.
- *   4. stel__stack_watch is not 0 while a stack without guard exists or the last attempt to get one failed. Bit 0
- * and 1.
+ *   4. stel__stack_watch is not 0 while a stack without guard exists (bit 0) or the last attempt to get one failed
+ *      (bit 1).
  *
  * Pairs: table count (release in publish) with stel__stack_region_of (acquire). All else is under a class's lock.
  *

@@ -7,11 +7,12 @@
  * its threads. After that stacks have no guard but a canary, a page of a known pattern at the same place, looked at
  * when the stack is put back; they are counted (stacks_unguarded) and a line on stderr says so, once.
  *
- *     UNKNOWN -> BATCH | PROTECT    probe, once: which advice works is found out by behaviour. qemu-user says yes to
- * any advice, so a guard is installed on a page and a system call is made to read it: futex(FUTEX_WAIT), which needs no
- * descriptor and must say EFAULT BATCH   -> SINGLE             process_madvise is refused (seccomp, or a kernel that
- * allows it less) SINGLE  -> PROTECT            madvise is refused (locked memory) PROTECT -> NONE mprotect is refused,
- * or our share of the map count is used up
+ *     UNKNOWN -> BATCH | PROTECT    probe, once: which advice works is found out by behaviour, as qemu-user says yes to
+ *                                   any: a guard is installed on a page and a system call is made to read it,
+ *                                   futex(FUTEX_WAIT), which needs no descriptor and must say EFAULT
+ *     BATCH   -> SINGLE             process_madvise is refused (seccomp, or a kernel that allows it less)
+ *     SINGLE  -> PROTECT            madvise is refused (locked memory)
+ *     PROTECT -> NONE               mprotect is refused, or our share of the map count is used up
  *
  * A step down is for good: the reasons do not go away, and asking again for each batch would cost what we save. Only a
  * lack of memory (-ENOMEM, -EAGAIN) on the upper two rungs is taken to be of the moment: that batch alone goes down.

@@ -5,6 +5,9 @@
  *   - gives the memory of unused stacks back;
  *   - drives a stop (stop.c).
  *
+ * It must cost little when the workers do well by themselves: ticks that find them all moving come at 1, 2 and 4 ms (on a
+ * machine with one CPU each tick interrupts a worker); one that was needed brings back 1 ms.
+ *
  * It must cost nothing when nothing happens. Ticks that find every worker asleep come at 1, 2, 4, 8 and 16 ms; then the
  * guardian sleeps for good. Not longer, because a worker that wakes up in between does not wake the guardian, and a
  * fiber that holds it is to be noticed within stall_ns (20 ms); not shorter, because a worker that leaves sleep while
@@ -30,6 +33,7 @@ enum { GATE_SHUT, GATE_OPEN, GATE_AWAY };
 
 enum {
     TICK_NS = 1000000,
+    TICK_MOVING_LAST_NS = 4 * TICK_NS,
     TICK_LAST_NS = 16 * TICK_NS,
     HEAL_NS = 100000000,
     HEAL_LAST_NS = 16 * HEAL_NS,
@@ -69,8 +73,11 @@ static void housekeeping(stel_runtime *rt, int64_t now) {
 static int64_t keep_watch(stel_runtime *rt, int64_t now) {
     stel__guardian *g = &rt->guardian;
     if (now >= g->tick_at) {
-        bool idle = stel__sched_tick(rt->sched, now, TICK_NS);
+        enum stel__tick found = stel__sched_tick(rt->sched, now, TICK_NS);
+        bool idle = found == STEL__TICK_ASLEEP;
+        int64_t slower = earlier(2 * g->interval, TICK_MOVING_LAST_NS);
         if (!idle) stir(g, now);
+        if (found == STEL__TICK_MOVING) g->interval = slower;
         g->tick_at = now + g->interval;
         if (idle && g->interval < TICK_LAST_NS) {
             g->interval *= 2;

@@ -1,10 +1,11 @@
 /* The scheduler's part of the poller thread: the guarantee that nothing goes unseen when every worker is busy.
  *
  * Idle workers poll, expire timers and steal by themselves; a busy one does between two fibers. What is left is a fiber
- * that does not leave its worker: then its timers, the descriptors, and what waits behind it are nobody's. About every
- * millisecond the tick looks for that: it expires wheels that are late, polls if nobody has lately, and wakes a
- * sleeping worker when somebody has a backlog. It also reports such a fiber, once a run. When all workers sleep there
- * is nothing to guard and the thread may sleep as well, until a worker leaves its sleep (stel__sched_guard_sleep). */
+ * that does not leave its worker: then its timers, the descriptors, and what waits behind it are nobody's. Every
+ * millisecond or few (guardian.c in runtime says how often) the tick looks for that: it expires wheels that are late, polls
+ * if nobody has lately, and wakes a sleeping worker when somebody has a backlog. It also reports such a fiber, once a run.
+ * When all workers sleep there is nothing to guard and the thread may sleep as well, until a worker leaves its sleep
+ * (stel__sched_guard_sleep). */
 #include "sched/worker.h"
 #include <inttypes.h>
 
@@ -29,7 +30,8 @@ static void report_stall(const stel__worker *w, int64_t held_ns, const char *cau
                name, entry, site, w->id, held_ns / 1000000, cause);
 }
 
-static void watch(stel__worker *w, int64_t now) {
+/* true: the worker sleeps, or has switched since the last tick. */
+static bool watch(stel__worker *w, int64_t now) {
     int64_t stall_ns = w->sched->config.stall_ns;
     uint64_t switches = stel__load_relaxed(&w->counters.switches);
     bool asleep = stel__is_asleep(stel__load_relaxed(&w->sleep));
@@ -38,41 +40,51 @@ static void watch(stel__worker *w, int64_t now) {
         w->watched_since = now;
         w->watched_cpu = -1;
         w->stall_reported = false;
-        return;
+        return true;
     }
-    if (stall_ns <= 0 || w->stall_reported) return;
+    if (stall_ns <= 0 || w->stall_reported) return false;
     if (w->watched_cpu < 0) w->watched_cpu = stel__clock_thread(w->thread); /* a tick late: it costs a system call */
-    if (now - w->watched_since <= stall_ns) return;
+    if (now - w->watched_since <= stall_ns) return false;
     const char *cause = stall_cause(w, stall_ns);
     w->stall_reported = cause != NULL;
     if (cause) report_stall(w, now - w->watched_since, cause);
+    return false;
 }
 
-bool stel__sched_tick(stel__sched *s, int64_t now, int64_t tick_ns) {
-    bool all_asleep = true, backlog = stel__inject_size(&s->inject) > 0;
+/* Poll for the workers if none of them has lately. */
+static bool poll_for_them(stel__sched *s, int64_t now, int64_t tick_ns) {
+    if (stel__load_relaxed(&s->last_poll) >= now - tick_ns || !stel__poll_claim(s, -1)) return false;
+    stel__store_relaxed(&s->last_poll, now);
+    s->hook.poll(s->hook.context);
+    stel__poll_release(s);
+    return true;
+}
+
+enum stel__tick stel__sched_tick(stel__sched *s, int64_t now, int64_t tick_ns) {
+    bool all_asleep = true, needed = false, backlog = stel__inject_size(&s->inject) > 0;
     for (int i = 0; i < s->worker_count; i++) {
         stel__worker *w = s->worker[i];
-        watch(w, now);
+        needed |= !watch(w, now);
         if (stel__is_asleep(stel__load_relaxed(&w->sleep))) continue;
         all_asleep = false;
         /* A worker that sleeps will wake for its own timers. */
-        if (stel__load_relaxed(&w->wheel.next) <= now - tick_ns) (void)stel__wheel_expire(&w->wheel, now);
+        if (stel__load_relaxed(&w->wheel.next) <= now - tick_ns) needed |= stel__wheel_expire(&w->wheel, now) > 0;
         backlog |= stel__worker_backlog(w) > stel__load_relaxed(&w->pinned.count);
     }
-    if (!all_asleep && s->hook.armed && s->hook.armed(s->hook.context) &&
-        stel__load_relaxed(&s->last_poll) < now - tick_ns && stel__poll_claim(s, -1)) {
-        stel__store_relaxed(&s->last_poll, now);
-        s->hook.poll(s->hook.context);
-        stel__poll_release(s);
-    }
-    if (all_asleep && s->hook.armed && s->hook.armed(s->hook.context) && stel__load_relaxed(&s->poll_claim) == 0) {
+    bool armed = s->hook.armed && s->hook.armed(s->hook.context);
+    if (!all_asleep && armed) needed |= poll_for_them(s, now, tick_ns);
+    if (all_asleep && armed && stel__load_relaxed(&s->poll_claim) == 0) {
         /* The last worker to go to sleep found our own poll in the way, above, and sleeps on its futex: send it back. */
         stel__wake_searcher(s);
-        all_asleep = false;
+        return STEL__TICK_NEEDED;
     }
-    if (backlog && stel__load_relaxed(&s->sleeping) && !stel__load_relaxed(&s->searching)) stel__wake_searcher(s);
-    if (!all_asleep && s->on_empty && stel__sched_live_counted(s) == 0) s->on_empty(s->on_empty_context);
-    return all_asleep;
+    if (backlog && stel__load_relaxed(&s->sleeping) && !stel__load_relaxed(&s->searching)) {
+        stel__wake_searcher(s);
+        needed = true;
+    }
+    if (all_asleep) return STEL__TICK_ASLEEP;
+    if (s->on_empty && stel__sched_live_counted(s) == 0) s->on_empty(s->on_empty_context);
+    return needed ? STEL__TICK_NEEDED : STEL__TICK_MOVING;
 }
 
 bool stel__sched_guard_sleep(stel__sched *s) {

@@ -52,9 +52,14 @@ void stel__sched_cancel_all(stel__sched *s, bool background_only);
 void stel__sched_report_survivors(stel__sched *s); /* lines on stderr: name, age, what it waits for */
 /* For stel__overflow_install: writes a line about the fiber that the stack belongs to. In a signal handler. */
 void stel__sched_describe_overflow(int fd, const stel__stack *s, const void *address);
-/* Called about every millisecond by the poller thread: polls for descriptors if no worker did, expires wheels of stuck
- * workers, wakes a worker for a backlog, reports stalls. Returns true when every worker is asleep. */
-bool stel__sched_tick(stel__sched *s, int64_t now, int64_t tick_ns);
+/* Called every one to four milliseconds by the poller thread: polls for descriptors if no worker did, expires wheels of
+ * stuck workers, wakes a worker for a backlog, reports stalls. */
+enum stel__tick {
+    STEL__TICK_ASLEEP, /* every worker sleeps */
+    STEL__TICK_MOVING, /* those that do not have all switched since the last tick, and nothing was to be done for them */
+    STEL__TICK_NEEDED
+};
+enum stel__tick stel__sched_tick(stel__sched *s, int64_t now, int64_t tick_ns);
 /* The poller thread is going to sleep for good / is awake. wake_guard is called by a worker that leaves sleep
  * meanwhile. */
 bool stel__sched_guard_sleep(stel__sched *s); /* false: somebody is awake after all */

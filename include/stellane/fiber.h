@@ -64,6 +64,10 @@ STEL_API STEL_MUST_CHECK int stel_spawn_with(stel_fiber *out, const stel_spawn_o
 /* Start a detached fiber: fire and forget. Errors: as stel_spawn. */
 STEL_API STEL_MUST_CHECK int stel_go(stel_fn *fn, void *arg);
 
+/* Start fn(arg) after delay_ns; out NULL: detached. Cancelled before its time, it ends with -ECANCELED and fn is not
+ * run. Errors: as stel_spawn_with. */
+STEL_API STEL_MUST_CHECK int stel_spawn_after(stel_fiber *out, int64_t delay_ns, stel_fn *fn, void *arg);
+
 /* Wait until f has ended and take its result (result may be NULL). One join, try_join or detach takes effect for a
  * fiber; after it the handle is stale. A join that was cut short leaves the fiber joinable.
  * Errors: -ESRCH (stale, detached, or somebody else is joining it), -EDEADLK (f is the caller), -ETIMEDOUT, -ECANCELED.
@@ -76,7 +80,8 @@ STEL_API STEL_MUST_CHECK int stel_try_join(stel_fiber f, int *result);
 /* Nobody will join f: it is forgotten when it ends. Never waits. Errors: -ESRCH (stale, detached, being joined). */
 STEL_API int stel_detach(stel_fiber f);
 
-/* End the calling fiber from any depth, with this result: its deadlines are popped, its locals destroyed. The frames
+/* End the calling fiber from any depth, with this result: its open scopes are cancelled and joined, its deadlines
+ * popped, its locals destroyed. The frames
  * between are not unwound: cleanup attributes and C++ destructors in them do not run. Aborts with a message when the
  * caller is no fiber. */
 STEL_API STEL_NORETURN void stel_exit(int result);
@@ -150,6 +155,13 @@ typedef unsigned stel_key;
 STEL_API STEL_MUST_CHECK int stel_local_key(stel_key *out, void (*destructor)(void *));
 STEL_API void *stel_local_get(stel_key key);
 STEL_API STEL_MUST_CHECK int stel_local_set(stel_key key, void *value);
+
+/* A key whose values go on to the fibers that a fiber spawns, by whatever call: request contexts, trace ids. Where the
+ * spawner's value is not NULL, the child's is inherit(value), called by the spawner before the child can run: as a rule
+ * it takes a reference and returns value; NULL: the child gets none. The destructor gives the child's back.
+ * Errors: -EAGAIN, -EINVAL (out or inherit NULL). */
+STEL_API STEL_MUST_CHECK int stel_local_key_inherited(stel_key *out, void *(*inherit)(void *),
+                                                      void (*destructor)(void *));
 
 STEL_END_DECLS
 #endif

@@ -14,6 +14,7 @@
 #define STELLANE_IO_H
 
 #include <poll.h>
+#include <signal.h>
 #include <stellane/base.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -30,6 +31,23 @@ STEL_API STEL_MUST_CHECK ssize_t stel_pread(int fd, void *buffer, size_t bytes, 
 STEL_API STEL_MUST_CHECK ssize_t stel_pwrite(int fd, const void *buffer, size_t bytes, off_t offset);
 STEL_API STEL_MUST_CHECK ssize_t stel_recv(int fd, void *buffer, size_t bytes, int flags);
 STEL_API STEL_MUST_CHECK ssize_t stel_send(int fd, const void *buffer, size_t bytes, int flags);
+
+/* Datagrams, addresses, ancillary data (descriptor passing: received descriptors are close-on-exec). A datagram goes or
+ * comes as a whole; MSG_TRUNC is told as by the system call. On stream sockets sendto and sendmsg write everything, as
+ * send does; ancillary data goes with the first part. MSG_DONTWAIT: -EAGAIN instead of waiting. */
+STEL_API STEL_MUST_CHECK ssize_t stel_recvfrom(int fd, void *buffer, size_t bytes, int flags, struct sockaddr *from,
+                                               socklen_t *length);
+STEL_API STEL_MUST_CHECK ssize_t stel_sendto(int fd, const void *buffer, size_t bytes, int flags,
+                                             const struct sockaddr *to, socklen_t length);
+STEL_API STEL_MUST_CHECK ssize_t stel_recvmsg(int fd, struct msghdr *message, int flags);
+STEL_API STEL_MUST_CHECK ssize_t stel_sendmsg(int fd, const struct msghdr *message, int flags);
+
+/* From a file to a descriptor, and from or to a pipe, without copying through the caller. They move all `bytes`, less
+ * only at the end of the input or when cut short; splice returns as soon as it has moved something, as splice(2) does.
+ * offset NULL: the file's own position, which moves. */
+STEL_API STEL_MUST_CHECK ssize_t stel_sendfile(int out_fd, int in_fd, off_t *offset, size_t bytes);
+STEL_API STEL_MUST_CHECK ssize_t stel_splice(int in_fd, off_t *in_offset, int out_fd, off_t *out_offset, size_t bytes,
+                                             unsigned flags);
 
 /* accept waits for a connection and returns its descriptor, close-on-exec. When the process or the system is out of
  * descriptors or memory (EMFILE, ENFILE, ENOBUFS, ENOMEM) it says so once on stderr, backs off and tries again, until
@@ -57,6 +75,16 @@ STEL_API int stel_close(int fd);
  * them. Errors: -EINVAL (no events), -EPERM (a descriptor that cannot be waited on, such as a regular file), -EBADF. */
 STEL_API STEL_MUST_CHECK int stel_wait_fd(int fd, short events);
 
+/* poll(2): wait until one of the descriptors is ready, timeout_ms has passed (0 is returned) or the caller is cut short;
+ * timeout_ms < 0: no limit of its own, 0: only look. How many have events in revents. Descriptors below 0 are passed
+ * over; those that cannot be waited on are always ready. */
+STEL_API STEL_MUST_CHECK int stel_poll(struct pollfd *fds, nfds_t count, int timeout_ms);
+
+/* The library forgets what it knows of fd, which stays open: whoever waits on it looks again. To be called before a
+ * descriptor that was used here is closed or replaced by somebody else (a library, dup2, fclose); without it that is
+ * noticed too, but later. Errors: -EBADF (fd < 0). Never waits. */
+STEL_API int stel_fd_release(int fd);
+
 /* Everything or an error: 0 only when all n bytes were moved; *done (unless NULL) says how many were, whatever is
  * returned. End of file before that: -ENODATA. */
 STEL_API STEL_MUST_CHECK int stel_write_all(int fd, const void *buffer, size_t bytes, size_t *done);
@@ -74,6 +102,20 @@ STEL_API STEL_MUST_CHECK int stel_dial(const char *address);
 /* getaddrinfo(3) on the offload pool; free the result with freeaddrinfo(3). 0 or STEL_EAI(x). */
 STEL_API STEL_MUST_CHECK int stel_getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
                                               struct addrinfo **result);
+
+/* waitpid(2): the pid of the child whose state changed, or 0 with WNOHANG. A wait that was cut short has taken nothing. */
+STEL_API STEL_MUST_CHECK pid_t stel_waitpid(pid_t pid, int *status, int options);
+
+/* Signals for the whole process. From sigcatch on, those in set are kept for stel_sigwaitinfo, whatever the masks of
+ * threads say, and no longer do what they did; they are kept from the first arrival, with what their senders said.
+ * Standard signals do not add up while one is pending; real-time signals queue. Errors: -EINVAL (set NULL or empty; a
+ * signal that cannot be caught, or one that the process raises itself: SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS,
+ * SIGABRT), -EAGAIN and -ENOMEM (no thread), -EPERM (after fork). Never waits. */
+STEL_API STEL_MUST_CHECK int stel_sigcatch(const sigset_t *set);
+
+/* Wait for one of set (each caught before: else -EINVAL); its number, and in *info (unless NULL) what came with it. Each
+ * arrival goes to one waiter; the lowest number first. */
+STEL_API STEL_MUST_CHECK int stel_sigwaitinfo(const sigset_t *set, siginfo_t *info);
 
 /* Run fn(arg) on a thread of the offload pool, for calls that really block, and wait until it has returned; *result
  * (unless NULL) is what it returned. Cut short only while it is queued; then fn was not and will not be run. fn may

@@ -78,6 +78,11 @@ STEL_API STEL_MUST_CHECK int stel_runtime_stop(stel_runtime *rt, int64_t grace_n
  * runs, or fibers live), -EINVAL. */
 STEL_API STEL_MUST_CHECK int stel_runtime_destroy(stel_runtime *rt);
 
+/* Start again. A runtime that stopped: with its settings, fresh workers and counters from zero; one that runs is stopped
+ * first, as stel_runtime_stop(rt, grace of stop_timeout) does it. Descriptors stay open, listeners go on listening; handles of
+ * old fibers are stale. Errors: those of stop and start; -EDEADLK (from one of its fibers), -EINVAL (never started). */
+STEL_API STEL_MUST_CHECK int stel_runtime_restart(stel_runtime *rt);
+
 /* The caller's runtime, or NULL on a plain thread. */
 STEL_API stel_runtime *stel_runtime_current(void);
 
@@ -93,6 +98,12 @@ STEL_API size_t stel_runtime_pending(stel_runtime *rt);
 /* The settings in force, every default filled in. Errors: -EINVAL. */
 #define stel_runtime_get_config(rt, out) stel_runtime_get_config_sized((rt), (out), sizeof(stel_config))
 STEL_API int stel_runtime_get_config_sized(stel_runtime *rt, stel_config *out, size_t size);
+
+/* Change settings of a runtime while it runs; zero in a field is its default, so begin with stel_runtime_get_config. All
+ * or nothing. At once: max_fibers, auto_shutdown, stop_timeout_ns, io_batch, io_budget, stall_ns, max_tasks_per_loop; for
+ * new fibers: stack_bytes, stack_cache. The others hold until the runtime is made anew: a difference there is -EBUSY, and
+ * a message on stderr says in which field. Errors: -EINVAL (NULL, a value out of range), -EBUSY. Never waits. */
+STEL_API STEL_MUST_CHECK int stel_runtime_update_config(stel_runtime *rt, const stel_config *c);
 
 /* Figures of a runtime. Counters are monotone sums over its workers; reading them stops nobody. */
 typedef struct stel_stats {

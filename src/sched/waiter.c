@@ -58,6 +58,15 @@ static const char *const reason_names[STEL__WAIT_REASONS] = {
     [STEL__WAIT_FD_ANY] = "descriptor",
     [STEL__WAIT_OFFLOAD] = "offloaded call",
     [STEL__WAIT_RUNTIME] = "runtime to stop",
+    [STEL__WAIT_SCOPE] = "scope",
+    [STEL__WAIT_READ_LOCK] = "read lock",
+    [STEL__WAIT_WRITE_LOCK] = "write lock",
+    [STEL__WAIT_SEM] = "semaphore",
+    [STEL__WAIT_BARRIER] = "barrier",
+    [STEL__WAIT_ONCE] = "once",
+    [STEL__WAIT_POLL] = "poll",
+    [STEL__WAIT_SIGNAL] = "signal",
+    [STEL__WAIT_CHILD] = "child process",
 };
 
 const char *stel__reason_name(int reason) {

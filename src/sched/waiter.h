@@ -41,6 +41,15 @@ enum stel__reason {
     STEL__WAIT_FD_ANY,
     STEL__WAIT_OFFLOAD,
     STEL__WAIT_RUNTIME,
+    STEL__WAIT_SCOPE,
+    STEL__WAIT_READ_LOCK,
+    STEL__WAIT_WRITE_LOCK,
+    STEL__WAIT_SEM,
+    STEL__WAIT_BARRIER,
+    STEL__WAIT_ONCE,
+    STEL__WAIT_POLL,
+    STEL__WAIT_SIGNAL,
+    STEL__WAIT_CHILD,
     STEL__WAIT_REASONS
 };
 const char *stel__reason_name(int reason);

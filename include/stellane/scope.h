@@ -71,7 +71,7 @@ STEL_API STEL_MUST_CHECK int stel_scope_spawn(stel_scope *s, stel_fn *fn, void *
  * The first child that failed (a negative result) cancels its siblings, unless STEL_SCOPE_COLLECT, and its result is
  * returned, however late the opener comes. When the join is cut short, the children are cancelled, waited for all the
  * same, and -ETIMEDOUT or -ECANCELED is returned. -ECANCELED of a child that the scope cancelled is no failure.
- * Errors: those, and -EINVAL (s NULL or not open), -EPERM (the caller has not opened it). */
+ * Errors: those, and -EINVAL (s NULL or not open), -EPERM (the caller has not opened it; after fork). */
 STEL_API STEL_MUST_CHECK int stel_scope_join(stel_scope *s);
 
 /* Cancel all children, and those that would still be spawned. The scope stays open: join it. Whoever knows that it is

@@ -15,7 +15,8 @@ enum stel__life_flags {
     STEL__LIFE_ALIVE = 1u << 0,   /* the slot holds a fiber: spawned, and not yet reaped */
     STEL__LIFE_CLAIMED = 1u << 1, /* a join or detach has taken it: the one who will free the slot */
     STEL__LIFE_CANCELLED = 1u << 2,
-    STEL__LIFE_TOKEN = 1u << 3 /* stel_unpark's token */
+    STEL__LIFE_TOKEN = 1u << 3, /* stel_unpark's token */
+    STEL__LIFE_SCOPES = 1u << 4 /* it has scopes open; changes under its extra lock, with extra->scopes */
 };
 enum { STEL__INDEX_BITS = 24 };
 #define STEL__INDEX_MASK     ((UINT64_C(1) << STEL__INDEX_BITS) - 1)
@@ -27,9 +28,15 @@ enum { STEL__JOINER_NONE = 0, STEL__JOINER_ENDED = 1, STEL__JOINER_DETACHED = 2 
 
 /* What few fibers have: made when first needed. */
 typedef struct stel__extra {
-    char name[32];     /* under the table's lock for extras */
+    /* under the fiber's extra lock, as its making and its end */
+    char name[32];
+    stel__scope_link *scopes; /* those that the fiber has open, the newest first; only it changes them */
+    /* its own */
     uint64_t fp_words; /* STEL_FP_ENVIRONMENT: the control words while it does not run */
-    void **locals;     /* 64 values, owner only */
+    void **locals;     /* 64 values */
+    int64_t start;     /* stel_spawn_after: when; 0: at once */
+    /* its scope's; scope NULL: it was not spawned into one */
+    stel__child child;
 } stel__extra;
 
 typedef struct stel__fiber stel__fiber;
@@ -182,7 +189,8 @@ static inline void stel__block_put(stel__free_blocks *list, stel__fiber *f) {
     if (STEL__UNLIKELY(++list->count > 512)) stel__block_spill(list, 256);
 }
 
-/* Names and other extras are read by strangers: under this lock. */
-stel__lock *stel__extra_lock(void);
+/* Names and scopes are read by strangers: under this lock, which f shares with some others. Nothing but a scope's own
+ * lock may be taken while it is held. */
+stel__lock *stel__extra_lock(const stel__fiber *f);
 
 #endif

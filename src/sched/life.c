@@ -1,4 +1,4 @@
-/* The life of a fiber as its users see it: spawn, join, detach, exit, cancel, shield, yield, sleep, park.
+/* The life of a fiber as its users see it: join, detach, exit, cancel, shield, yield, sleep, park. (Spawn: spawn.c.)
  *
  * Who frees a control block. Two words decide. `life` has the flag CLAIMED: the one join, try_join or detach that takes
  * effect sets it, and from then on nobody else may touch the fiber's end. `joiner` is exchanged with what the claimer
@@ -17,168 +17,6 @@
 #include "sched/worker.h"
 #include <sched.h>
 
-/* ---- spawn ---- */
-
-/* The scheduler that a plain thread's stel_spawn goes to; the runtime room knows. pin keeps it alive until unpin. */
-static struct {
-    stel__sched *(*_Atomic pin)(void); /* NULL until there has been a runtime */
-    void (*unpin)(stel__sched *s);
-} fallback;
-
-void stel__sched_set_default(stel__sched *(*pin)(void), void (*unpin)(stel__sched *s)) {
-    fallback.unpin = unpin;
-    stel__store_release(&fallback.pin, pin); /* pairs with spawn_slow: threads may try to spawn before */
-}
-
-/* What a fiber is to be, options and defaults resolved. By value: the plain spawn's is all constants to the compiler.
- */
-typedef struct request {
-    const char *name;
-    unsigned flags, level, stack_class, pinned;
-} request;
-
-static int request_of(const stel__sched *s, const stel_spawn_options *o, request *r) {
-    if (o->size != sizeof *o) return -EINVAL;
-    if (o->flags & ~(unsigned)(STEL_NO_MIGRATE | STEL_FP_ENVIRONMENT | STEL_BACKGROUND)) return -EINVAL;
-    if (o->priority < STEL_PRIORITY_MOST_URGENT || o->priority > STEL_PRIORITY_LEAST_URGENT) return -EINVAL;
-    if (o->stack_bytes) {
-        int class = stel__stack_class(o->stack_bytes);
-        if (class < 0) return class;
-        r->stack_class = (unsigned)class;
-    }
-    if (o->place > 0) {
-        if (o->place > s->worker_count) return -EINVAL;
-        r->pinned = (unsigned)o->place;
-    } else if (o->place < 0) {
-        int node = -1 - o->place;
-        if (node >= stel__node_count()) return -EINVAL;
-        /* One node is everywhere; else the first worker that runs on it. */
-        for (int i = 0; stel__node_count() > 1 && i < s->worker_count && !r->pinned; i++)
-            if (stel__node_of_cpu(i) == node) r->pinned = (unsigned)i + 1;
-    }
-    r->name = o->name && *o->name ? o->name : NULL;
-    r->flags = o->flags;
-    r->level = (unsigned)(o->priority + STEL__LEVEL_NORMAL);
-    return 0;
-}
-
-STEL__COLD static int give_extras(stel__fiber *f, request r) {
-    stel__extra *extra = stel__fiber_extra(f);
-    if (!extra) return -ENOMEM;
-    if (r.name) stel__fiber_set_name(f, r.name);
-    extra->fp_words = stel__fp_save();
-    return 0;
-}
-
-/* Everything of a fresh block but what makes it visible. */
-static inline void fill(stel__fiber *f, stel__sched *s, int64_t now, request r, stel_fn *fn, void *arg, void *site) {
-    f->at.arg = arg;
-    f->stack = NULL;
-    stel__store_relaxed(&f->fn, fn);
-    stel__store_relaxed(&f->home, s);
-    stel__store_relaxed(&f->spawn_site, site);
-    stel__store_relaxed(&f->created, now);
-    f->pinned = r.pinned & 0xfff;
-    f->stack_class = r.stack_class & 0xf;
-    stel__store_relaxed(&f->waiter.owner_bits, (uint8_t)(r.flags | r.level << STEL__LEVEL_SHIFT));
-    stel__waiter_begin(&f->waiter);
-    stel__store_relaxed(&f->queue.limit, STEL_FOREVER);
-}
-
-/* Counted before the fiber can run, and so before its end can be counted: see stel__sched_live. */
-static inline void count_spawn(stel__sched *s, stel__worker *w, bool background) {
-    if (STEL__LIKELY(w != NULL)) {
-        stel__store_release(&w->counters.spawned, stel__load_relaxed(&w->counters.spawned) + 1);
-        if (background)
-            stel__store_release(&w->counters.spawned_background,
-                                stel__load_relaxed(&w->counters.spawned_background) + 1);
-    } else {
-        stel__add_acq_rel(&s->spawned_outside, 1);
-        if (background) stel__add_acq_rel(&s->spawned_outside_background, 1);
-    }
-}
-
-/* The fiber comes to life: from here on its handle works, and it may run at once. */
-static inline void publish(stel__fiber *f, stel__sched *s, stel__worker *w, stel_fiber *out, bool background) {
-    uint64_t life = (stel__load_relaxed(&f->life) & ~STEL__INDEX_MASK) | STEL__LIFE_ALIVE;
-    if (out)
-        *out = stel__fiber_handle(f, life);
-    else
-        life |= STEL__LIFE_CLAIMED;
-    stel__store_relaxed(&f->joiner, out ? STEL__JOINER_NONE : STEL__JOINER_DETACHED);
-    stel__store_release(&f->life, life); /* pairs with lookups by handle */
-    count_spawn(s, w, background);
-    stel__ready_spawned(w, f);
-}
-
-/* Why a spawn cannot be, apart from its arguments. */
-STEL__COLD static int refusal(stel__sched *s, bool outside) {
-    if (stel__load_relaxed(&stel__forked)) return -EPERM;
-    if (outside && stel__load_acquire(&s->closed)) return -ESHUTDOWN; /* pairs with the release in stel__sched_close */
-    if (s->config.max_fibers && stel__sched_live(s) >= s->config.max_fibers) return -EAGAIN;
-    return stel__load_relaxed(&s->starved_count) || stel__stack_starved() ? -ENOMEM : 0;
-}
-
-static inline bool may_refuse(const stel__sched *s) {
-    return s->config.max_fibers || stel__load_relaxed(&s->starved_count) || stel__load_relaxed(&stel__forked);
-}
-
-int stel__sched_spawn(stel__sched *s, stel_fiber *out, const stel_spawn_options *o, stel_fn *fn, void *arg,
-                      void *spawn_site) {
-    request r = { .level = STEL__LEVEL_NORMAL, .stack_class = (unsigned)s->stack_class };
-    stel__worker *w = stel__worker_self();
-    if (w && w->sched != s) w = NULL;
-    if (!fn) return -EINVAL;
-    int rc = o ? request_of(s, o, &r) : 0;
-    if (rc == 0 && (!w || may_refuse(s))) rc = refusal(s, !w);
-    if (rc < 0) return rc;
-    stel__free_blocks *blocks = w ? &w->blocks : NULL;
-    stel__fiber *f = stel__block_get(blocks, &rc);
-    if (!f) return rc;
-    fill(f, s, w ? w->now : stel__clock_now(), r, fn, arg, spawn_site);
-    if ((r.name || r.flags & STEL_FP_ENVIRONMENT) && (rc = give_extras(f, r)) < 0) {
-        stel__block_put(blocks, f);
-        return rc;
-    }
-    publish(f, s, w, out, r.flags & STEL_BACKGROUND);
-    return 0;
-}
-
-STEL__NOINLINE static int spawn_slow(stel_fiber *out, const stel_spawn_options *o, stel_fn *fn, void *arg, void *site) {
-    const stel__worker *w = stel__worker_self();
-    if (w) return stel__sched_spawn(w->sched, out, o, fn, arg, site);
-    stel__sched *(*pin)(void) = stel__load_acquire(&fallback.pin); /* pairs with set_default */
-    stel__sched *s = pin && !stel__load_relaxed(&stel__forked) ? pin() : NULL;
-    if (!s) return -EPERM;
-    int rc = stel__sched_spawn(s, out, o, fn, arg, site);
-    fallback.unpin(s);
-    return rc;
-}
-
-/* The plain spawn, by a worker that has a block at hand: the same steps without the questions. */
-static inline int spawn_fast(stel_fiber *out, stel_fn *fn, void *arg, void *site) {
-    stel__worker *w = stel__worker_self();
-    if (STEL__UNLIKELY(!w || !fn || !w->blocks.head || may_refuse(w->sched)))
-        return spawn_slow(out, NULL, fn, arg, site);
-    stel__fiber *f = w->blocks.head;
-    w->blocks.head = stel__load_relaxed(&f->queue.run_next);
-    w->blocks.count--;
-    request r = { .level = STEL__LEVEL_NORMAL, .stack_class = (unsigned)w->sched->stack_class };
-    fill(f, w->sched, w->now, r, fn, arg, site);
-    publish(f, w->sched, w, out, false);
-    return 0;
-}
-
-int stel_spawn(stel_fiber *out, stel_fn *fn, void *arg) {
-    return out ? spawn_fast(out, fn, arg, __builtin_return_address(0)) : -EINVAL;
-}
-int stel_spawn_with(stel_fiber *out, const stel_spawn_options *o, stel_fn *fn, void *arg) {
-    return spawn_slow(out, o, fn, arg, __builtin_return_address(0));
-}
-int stel_go(stel_fn *fn, void *arg) {
-    return spawn_fast(NULL, fn, arg, __builtin_return_address(0));
-}
-
 /* ---- the end, and who learns of it ---- */
 
 void stel__fiber_complete(stel__worker *w, stel__fiber *f, int result) {
@@ -189,7 +27,7 @@ void stel__fiber_complete(stel__worker *w, stel__fiber *f, int result) {
     if (result < 0) stel__count(&c->failed, 1);
     if (STEL__UNLIKELY(stel__fiber_flags(f) & STEL_BACKGROUND))
         stel__count(&c->executed_background, 1); /* before executed */
-    if (STEL__UNLIKELY(f->extra != NULL)) stel__fiber_extra_free(f);
+    stel__scope_link *scope = STEL__UNLIKELY(f->extra != NULL) ? stel__child_ending(f, result) : NULL;
     /* Before the joiner can know; pairs with stel__sched_live. The scheduler is not gone with its last fiber: it ends
      * after its workers' threads. */
     stel__store_release(&c->executed, stel__load_relaxed(&c->executed) + 1);
@@ -198,6 +36,7 @@ void stel__fiber_complete(stel__worker *w, stel__fiber *f, int result) {
         stel__block_put(&w->blocks, f);
     else if (joiner != STEL__JOINER_NONE)
         stel__wake(joiner, 0);
+    if (STEL__UNLIKELY(scope != NULL)) scope->ops->ended(scope);
 }
 
 /* Set CLAIMED, if f is a living or ended fiber of this handle that nobody has claimed. */
@@ -272,28 +111,40 @@ int stel_detach(stel_fiber handle) {
 
 void stel_exit(int result) {
     stel__worker *w = stel__worker_self();
-    if (!w || !stel__worker_current(w)) stel__die("stel_exit: the caller is no fiber");
-    stel__fiber_end(stel__worker_current(w), result);
+    stel__fiber *f = w ? stel__worker_current(w) : NULL;
+    if (!f) stel__die("stel_exit: the caller is no fiber");
+    if (f->extra)
+        while (f->extra->scopes)
+            f->extra->scopes->ops->close(f->extra->scopes); /* may wait */
+    stel__fiber_end(f, result);
 }
 
 /* ---- cancel, park ---- */
 
-/* Set a flag of a living fiber. 0, or -ESRCH. */
-static int life_set(stel_fiber handle, uint64_t flag, stel__fiber **out) {
+/* Set a flag of a living fiber. 0, or -ESRCH; *before: its life without the flag. */
+static int life_set(stel_fiber handle, uint64_t flag, stel__fiber **out, uint64_t *before) {
     stel__fiber *f = *out = stel__fiber_find(handle);
     if (!f) return -ESRCH;
     uint64_t life = stel__load_acquire(&f->life);
     do {
         if (!stel__same_generation(life, handle) || !(life & STEL__LIFE_ALIVE)) return -ESRCH;
     } while (!stel__cas_seq_cst(&f->life, &life, life | flag)); /* against finish_park in worker.c */
+    *before = life;
+    return 0;
+}
+
+int stel__fiber_cancel(stel_fiber handle, unsigned depth) {
+    stel__fiber *f = NULL;
+    uint64_t before;
+    int rc = life_set(handle, STEL__LIFE_CANCELLED, &f, &before);
+    if (rc < 0) return rc;
+    stel__waiter_interrupt(f, handle, STEL__WORD_INTERRUPTIBLE);
+    if (STEL__UNLIKELY(before & STEL__LIFE_SCOPES)) stel__scopes_cancel(handle, depth);
     return 0;
 }
 
 int stel_cancel(stel_fiber handle) {
-    stel__fiber *f = NULL;
-    int rc = life_set(handle, STEL__LIFE_CANCELLED, &f);
-    if (rc == 0) stel__waiter_interrupt(f, handle, STEL__WORD_INTERRUPTIBLE);
-    return rc;
+    return stel__fiber_cancel(handle, 0);
 }
 
 bool stel_cancelled(void) {
@@ -322,7 +173,8 @@ int stel_park(void) {
 
 int stel_unpark(stel_fiber handle) {
     stel__fiber *f = NULL;
-    int rc = life_set(handle, STEL__LIFE_TOKEN, &f);
+    uint64_t before;
+    int rc = life_set(handle, STEL__LIFE_TOKEN, &f, &before);
     if (rc == 0) stel__waiter_interrupt(f, handle, STEL__WORD_TOKEN);
     return rc;
 }

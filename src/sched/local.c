@@ -1,6 +1,6 @@
 /* What few fibers have: names, priorities changed on the way, fiber-local values. Kept in an `extra` that is made when
- * it is first needed. Names are read by strangers, so an extra's name, and its end, are under one process-wide lock;
- * the values are their fiber's own. */
+ * it is first needed. Names and open scopes (child.c) are read by strangers, so these, and an extra's end, are under a
+ * lock (stel__extra_lock); the values are their fiber's own. */
 #include "sched/worker.h"
 #include <string.h>
 
@@ -9,34 +9,36 @@ enum { KEYS_MAX = 64, DESTRUCTOR_ROUNDS = 4 };
 static struct {
     stel__lock lock;
     _Atomic unsigned count;
-    void (*destructor[KEYS_MAX])(void *); /* fixed once count has passed it */
+    void (*destructor[KEYS_MAX])(void *); /* these two: fixed once count has passed them */
+    void *(*inherit[KEYS_MAX])(void *);
 } keys;
+_Atomic unsigned stel__inherited_keys;
 
 stel__extra *stel__fiber_extra(stel__fiber *f) {
     if (f->extra) return f->extra;
     stel__extra *extra = stel__alloc(sizeof *extra);
     if (!extra) return NULL;
-    stel__lock_take(stel__extra_lock());
+    stel__lock_take(stel__extra_lock(f));
     f->extra = extra;
-    stel__lock_give(stel__extra_lock());
+    stel__lock_give(stel__extra_lock(f));
     return extra;
 }
 
 void stel__fiber_extra_free(stel__fiber *f) {
     stel__extra *extra = f->extra;
-    stel__lock_take(stel__extra_lock());
+    stel__lock_take(stel__extra_lock(f));
     f->extra = NULL;
-    stel__lock_give(stel__extra_lock());
+    stel__lock_give(stel__extra_lock(f));
     stel__free(extra->locals);
     stel__free(extra);
 }
 
 void stel__fiber_set_name(stel__fiber *f, const char *name) {
     size_t n = strnlen(name, sizeof f->extra->name - 1);
-    stel__lock_take(stel__extra_lock());
+    stel__lock_take(stel__extra_lock(f));
     memcpy(f->extra->name, name, n);
     f->extra->name[n] = 0;
-    stel__lock_give(stel__extra_lock());
+    stel__lock_give(stel__extra_lock(f));
 }
 
 static stel__fiber *fiber_self(void) {
@@ -55,14 +57,14 @@ int stel_fiber_name(stel_fiber handle, char *name, size_t bytes) {
     stel__fiber *f = stel__fiber_find(handle);
     if (!f) return -ESRCH;
     name[0] = 0;
-    stel__lock_take(stel__extra_lock());
+    stel__lock_take(stel__extra_lock(f));
     bool alive = lives(f, handle);
     if (alive && f->extra) {
         size_t n = strnlen(f->extra->name, bytes - 1);
         memcpy(name, f->extra->name, n);
         name[n] = 0;
     }
-    stel__lock_give(stel__extra_lock());
+    stel__lock_give(stel__extra_lock(f));
     return alive ? 0 : -ESRCH;
 }
 
@@ -101,17 +103,36 @@ int stel_set_priority(int priority) {
 
 /* ---- values ---- */
 
-int stel_local_key(stel_key *out, void (*destructor)(void *)) {
-    if (!out) return -EINVAL;
+static int key_make(stel_key *out, void *(*inherit)(void *), void (*destructor)(void *)) {
     stel__lock_take(&keys.lock);
     unsigned n = stel__load_relaxed(&keys.count);
     if (n < KEYS_MAX) {
         keys.destructor[n] = destructor;
-        stel__store_release(&keys.count, n + 1); /* pairs with the acquire in set and destroy */
+        keys.inherit[n] = inherit;
+        stel__store_release(&keys.count, n + 1); /* pairs with the acquire in set, inherit and destroy */
+        if (inherit) stel__add_relaxed(&stel__inherited_keys, 1);
         *out = n;
     }
     stel__lock_give(&keys.lock);
     return n < KEYS_MAX ? 0 : -EAGAIN;
+}
+
+int stel_local_key(stel_key *out, void (*destructor)(void *)) {
+    return out ? key_make(out, NULL, destructor) : -EINVAL;
+}
+
+int stel_local_key_inherited(stel_key *out, void *(*inherit)(void *), void (*destructor)(void *)) {
+    return out && inherit ? key_make(out, inherit, destructor) : -EINVAL;
+}
+
+int stel__locals_inherit(stel__fiber *child, const stel__fiber *parent) {
+    void **from = parent->extra->locals, **to = NULL;
+    for (unsigned key = 0, n = stel__load_acquire(&keys.count); key < n; key++) {
+        if (!from[key] || !keys.inherit[key]) continue;
+        if (!to && !(to = child->extra->locals = stel__alloc(KEYS_MAX * sizeof *to))) return -ENOMEM;
+        to[key] = keys.inherit[key](from[key]);
+    }
+    return 0;
 }
 
 void *stel_local_get(stel_key key) {

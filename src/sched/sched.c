@@ -23,6 +23,11 @@ stel__sched *stel__sched_current(void) {
     return w ? w->sched : NULL;
 }
 
+bool stel__sched_self_is_background(void) {
+    stel__worker *w = stel__worker_self();
+    return w && stel__worker_current(w) && (stel__fiber_flags(stel__worker_current(w)) & STEL_BACKGROUND);
+}
+
 /* ---- made and freed ---- */
 
 static void worker_free(stel__worker *w) {

@@ -42,6 +42,39 @@ int stel__sched_spawn(stel__sched *s, stel_fiber *out, const stel_spawn_options 
  * until unpin; NULL: none runs. Installed by the runtime room before the first scheduler is created. */
 void stel__sched_set_default(stel__sched *(*pin)(void), void (*unpin)(stel__sched *));
 
+/* ---- scopes: sync makes them (sync/scope.c), sched knows who has which open and who was spawned into which ---- */
+typedef struct stel__scope_link stel__scope_link;
+/* A fiber's place in the scope that it was spawned into. The scope's, from born to ending. */
+typedef struct stel__child {
+    stel__link link;
+    stel__scope_link *scope;
+    stel_fiber fiber;
+    bool cancelled; /* the scope's own use */
+} stel__child;
+typedef struct stel__scope_ops {
+    void (*born)(stel__scope_link *s, stel__child *child); /* before it can run; its handle works a little later */
+    void (*ending)(stel__child *child, int result);        /* by the child, which is not yet counted as ended */
+    void (*ended)(stel__scope_link *s);                    /* by what was the child; the last it does */
+    size_t (*collect)(stel__scope_link *s, stel_fiber *children, size_t n); /* up to n that are to be cancelled with the
+                                                              opener, each once. Under the opener's extra lock */
+    void (*close)(stel__scope_link *s); /* stel_exit: cancel, wait, stel__scope_pop */
+} stel__scope_ops;
+struct stel__scope_link {
+    const stel__scope_ops *ops;
+    stel__scope_link *outer; /* opened by the same fiber before */
+};
+/* The calling fiber has opened s, and closes it. push: 0, or -ENOMEM; *cancelled: it has been. */
+int stel__scope_push(stel__scope_link *s, bool *cancelled);
+void stel__scope_pop(stel__scope_link *s);
+typedef struct stel__child_request {
+    stel__scope_link *scope;
+    stel__sched *home; /* NULL: where stel_spawn of the calling plain thread goes */
+    int64_t deadline;
+    bool background;
+} stel__child_request;
+int stel__sched_spawn_child(stel_fiber *out, const stel__child_request *c, stel_fn *fn, void *arg, void *spawn_site);
+bool stel__sched_self_is_background(void); /* is the caller a background fiber? */
+
 /* Live fibers: all, and counted ones (without background). Exact when it returns 0 for counted: see sched.c. */
 uint64_t stel__sched_live(stel__sched *s);
 uint64_t stel__sched_live_counted(stel__sched *s);

@@ -17,11 +17,14 @@ static struct {
     uint32_t capacity;     /* under lock: indexes that have memory */
     _Atomic uint32_t size; /* indexes that have been handed out; grows under lock */
 } table;
-static stel__lock extra_lock;
 
-stel__lock *stel__extra_lock(void) {
-    return &extra_lock;
+enum { EXTRA_LOCKS = 64 };
+static struct { STEL__ALIGNED(STEL__CACHE_LINE) stel__lock lock; } extra_locks[EXTRA_LOCKS];
+
+stel__lock *stel__extra_lock(const stel__fiber *f) {
+    return &extra_locks[f->waiter.index % EXTRA_LOCKS].lock;
 }
+
 /* acquire: pairs with the release in block_first, so that every index below the size can be looked up */
 uint32_t stel__table_size(void) {
     return stel__load_acquire(&table.size);

@@ -123,6 +123,10 @@ static void fiber_main(void *word) {
     stel__sanitize_after_switch(&f->sanitizer, NULL);
 #endif
     finish(w);
+    if (STEL__UNLIKELY(f->extra != NULL) && f->extra->start) {
+        int rc = stel_sleep_until(f->extra->start);
+        if (rc < 0) stel__fiber_end(f, rc);
+    }
     stel__fiber_end(f, stel__load_relaxed(&f->fn)(arg));
 }
 
@@ -332,6 +336,7 @@ void stel__worker_run(stel__worker *w, stel__fiber *f) {
  * run; what is still in use, the stack, is remembered in the worker. */
 void stel__fiber_end(stel__fiber *f, int result) {
     if (STEL__UNLIKELY(f->extra != NULL)) {
+        if (f->extra->scopes) stel__scope_left_open(f);
         stel__waiter_end(&f->waiter);
         stel__locals_destroy(f); /* may wait */
     }

@@ -178,7 +178,13 @@ uint64_t stel__sched_executed(stel__sched *s);
 
 /* life.c, local.c */
 void stel__fiber_complete(stel__worker *w, stel__fiber *f,
-                          int result); /* tell the joiner; the block is gone after it */
+                          int result);                            /* tell the joiner; the block is gone after it */
+int stel__fiber_cancel(stel_fiber handle, unsigned depth);        /* stel_cancel; depth: of scopes within scopes */
+void stel__scopes_cancel(stel_fiber handle, unsigned depth);      /* the children in all its scopes */
+stel__scope_link *stel__child_ending(stel__fiber *f, int result); /* frees f's extra. Its scope, or NULL */
+STEL_NORETURN STEL__COLD void stel__scope_left_open(const stel__fiber *f);
+extern _Atomic unsigned stel__inherited_keys;                            /* how many there are; only grows */
+int stel__locals_inherit(stel__fiber *child, const stel__fiber *parent); /* child has an extra. 0 or -ENOMEM */
 void stel__locals_destroy(stel__fiber *f);
 stel__extra *stel__fiber_extra(stel__fiber *f); /* made if need be; NULL: no memory */
 void stel__fiber_extra_free(stel__fiber *f);

@@ -72,6 +72,7 @@ typedef struct stel__child_request {
     int64_t deadline;
     bool background;
 } stel__child_request;
+/* Detached: its scope waits for it. *out: the handle, for cancelling. */
 int stel__sched_spawn_child(stel_fiber *out, const stel__child_request *c, stel_fn *fn, void *arg, void *spawn_site);
 bool stel__sched_self_is_background(void); /* is the caller a background fiber? */
 

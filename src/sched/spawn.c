@@ -103,13 +103,12 @@ static inline void count_spawn(stel__sched *s, stel__worker *w, bool background)
 }
 
 /* The fiber comes to life: from here on its handle works, and it may run at once. */
-static inline void publish(stel__fiber *f, stel__sched *s, stel__worker *w, stel_fiber *out, bool background) {
+static inline void publish(stel__fiber *f, stel__sched *s, stel__worker *w, stel_fiber *out, bool detached,
+                           bool background) {
     uint64_t life = (stel__load_relaxed(&f->life) & ~STEL__INDEX_MASK) | STEL__LIFE_ALIVE;
-    if (out)
-        *out = stel__fiber_handle(f, life);
-    else
-        life |= STEL__LIFE_CLAIMED;
-    stel__store_relaxed(&f->joiner, out ? STEL__JOINER_NONE : STEL__JOINER_DETACHED);
+    if (out) *out = stel__fiber_handle(f, life);
+    if (detached) life |= STEL__LIFE_CLAIMED;
+    stel__store_relaxed(&f->joiner, detached ? STEL__JOINER_DETACHED : STEL__JOINER_NONE);
     stel__store_release(&f->life, life); /* pairs with lookups by handle */
     count_spawn(s, w, background);
     stel__ready_spawned(w, f);
@@ -151,7 +150,7 @@ static int spawn_as(stel__sched *s, stel_fiber *out, request r, stel_fn *fn, voi
         stel__block_put(blocks, f);
         return rc;
     }
-    publish(f, s, w, out, r.flags & STEL_BACKGROUND);
+    publish(f, s, w, out, !out || r.child, r.flags & STEL_BACKGROUND);
     return 0;
 }
 
@@ -208,7 +207,7 @@ static inline int spawn_fast(stel_fiber *out, stel_fn *fn, void *arg, void *site
     w->blocks.head = stel__load_relaxed(&f->queue.run_next);
     w->blocks.count--;
     fill(f, w->sched, w->now, plain(w->sched), fn, arg, site);
-    publish(f, w->sched, w, out, false);
+    publish(f, w->sched, w, out, !out, false);
     return 0;
 }
 

@@ -1,5 +1,6 @@
 /* Scopes: who is waited for, who is cancelled by whom, what join returns, and every way out of the block. */
 #include "crew.h"
+#include "sched/fiber.h"
 
 static int end_with(void *result) {
     return (int)(intptr_t)result;
@@ -97,6 +98,26 @@ static int only_the_opener(void *arg) {
 
 START_TEST(only_the_opener_joins) {
     on_both(only_the_opener, NULL);
+}
+END_TEST
+
+static int many_children(void *arg) {
+    uint32_t *blocks = arg;
+    for (uint64_t round = test_scale(500); round > 0; round--) {
+        stel_scope s;
+        FIBER_OK(stel_scope_open(&s, 0));
+        for (int i = 0; i < 100; i++)
+            FIBER_OK(stel_scope_spawn(&s, end_with, NULL));
+        FIBER_OK(stel_scope_join(&s));
+    }
+    *blocks = stel__table_size();
+    return 0;
+}
+
+START_TEST(children_leave_nothing_behind) {
+    uint32_t blocks = 0;
+    ck_assert_int_eq(run_in_runtime(1, many_children, &blocks), 0);
+    ck_assert_uint_lt(blocks, 2048); /* control blocks ever made: not one a child */
 }
 END_TEST
 
@@ -616,11 +637,12 @@ START_TEST(nobody_outlives_a_scope) {
 }
 END_TEST
 
-TEST_MAIN("sync/scope", join_waits_for_every_child, wrong_use_is_told, only_the_opener_joins,
-          a_failure_cancels_the_siblings, no_child_is_born_into_a_cancelled_scope, collect_lets_the_siblings_finish,
-          the_cancelled_have_not_failed, a_child_may_leave_by_exit, children_inherit_the_deadline,
-          a_join_cut_short_cancels_and_still_waits, the_common_deadline_ends_both, a_childs_timeout_is_not_ours,
-          cancelling_the_opener_cancels_at_once, a_thousand_generations, a_shield_covers_the_scopes_opened_behind_it,
-          leaving_the_block_cancels_and_joins, exit_cancels_and_joins_open_scopes, returning_with_an_open_scope_aborts,
+TEST_MAIN("sync/scope", join_waits_for_every_child, wrong_use_is_told, children_leave_nothing_behind,
+          only_the_opener_joins, a_failure_cancels_the_siblings, no_child_is_born_into_a_cancelled_scope,
+          collect_lets_the_siblings_finish, the_cancelled_have_not_failed, a_child_may_leave_by_exit,
+          children_inherit_the_deadline, a_join_cut_short_cancels_and_still_waits, the_common_deadline_ends_both,
+          a_childs_timeout_is_not_ours, cancelling_the_opener_cancels_at_once, a_thousand_generations,
+          a_shield_covers_the_scopes_opened_behind_it, leaving_the_block_cancels_and_joins,
+          exit_cancels_and_joins_open_scopes, returning_with_an_open_scope_aborts,
           children_of_the_background_are_background, a_cancellation_reaches_who_is_being_spawned,
           nobody_outlives_a_scope)

@@ -29,7 +29,7 @@ typedef struct stel_backend_ops {
     size_t size; /* sizeof(stel_backend_ops) */
     int abi;     /* STEL_BACKEND_ABI */
     unsigned capabilities;
-    int (*create)(void **instance, int batch);
+    int (*create)(void **instance, int batch); /* batch: how many events a wait is asked for; may be raised later */
     void (*destroy)(void *instance);
     /* Watch fd for POLLIN, POLLOUT, POLLPRI, POLLRDHUP and errors, edge-triggered, until disarm or close. 0; -EEXIST:
      * fd is watched already (its token stays); -EPERM: this kind of file is never waited for; other errors as they

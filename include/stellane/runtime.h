@@ -1,7 +1,22 @@
 /* stellane/runtime.h: starting, stopping and watching the workers.
  *
  * The simple way is stel_run(): it starts a runtime, runs one fiber and all that it spawns, and stops. A program with a
- * main loop of its own creates a runtime, starts it and spawns into it from any thread; several live side by side. */
+ * main loop of its own creates a runtime, starts it and spawns into it from any thread; several live side by side.
+ *
+ * All calls on a runtime may come from any thread and at the same time, but for destroy: it must be the last.
+ *
+ * fork(2). The child has the calling thread only, no workers, and what others held locked stays locked. It may exec or
+ * _exit; every call of this library that returns a code returns -EPERM there (but stel_config_from_env, which only
+ * reads), the others do nothing that counts, and none hangs. A fiber that forked goes on as a plain thread, on its own
+ * stack; it must not return from its function.
+ *
+ * Signal masks. The library's threads block every signal that is not synchronous, so that handlers run on threads of the
+ * program's own. A child made by fork(2) on such a thread gets back the mask of the thread that started the runtime.
+ * posix_spawn(3), vfork(2), and with them system(3) and popen(3), leave no room for that: a program started so inherits
+ * the blocked signals. Give posix_spawn a mask (POSIX_SPAWN_SETSIGMASK), or fork.
+ *
+ * C++. Exceptions may be thrown and caught within a fiber, and the fiber may wait in between; one that leaves its function
+ * ends the program. A C++ library that the program loads at run time (dlopen) must be there when the runtime starts. */
 #ifndef STELLANE_RUNTIME_H
 #define STELLANE_RUNTIME_H
 
@@ -10,6 +25,20 @@
 STEL_BEGIN_DECLS
 
 typedef struct stel_runtime stel_runtime;
+
+/* Where the library's own memory comes from; stacks are mapped and are not part of it. alloc returns `bytes` bytes aligned
+ * to `alignment` (a power of two), or NULL; they need not be zero. release is given what alloc returned, never NULL. Both
+ * are called from any thread, also while it ends; they must not call this library. */
+typedef struct stel_allocator {
+    size_t size;   /* sizeof(stel_allocator) */
+    void *context; /* handed to both */
+    void *(*alloc)(void *context, size_t alignment, size_t bytes);
+    void (*release)(void *context, void *pointer);
+} stel_allocator;
+
+/* Use a (copied) from now on; NULL: libc's. Only as long as the library has allocated nothing: call it first thing.
+ * Errors: -EINVAL (size, alloc or release missing), -EBUSY (too late), -EPERM (after fork). */
+STEL_API STEL_MUST_CHECK int stel_set_allocator(const stel_allocator *a);
 
 /* Settings. stel_config_init fills in the defaults; zero in a field is its default too. The environment variable is
  * read by stel_run and by stel_config_from_env. */
@@ -30,6 +59,9 @@ typedef struct stel_config {
                                 makes room for others; 0: 16 */
     int64_t stall_ns; /* STELLANE_RUNTIME_DEBUG_STALL: report a fiber that holds its worker longer; 0: 20 ms; -1: no */
     uint64_t seed;    /* STELLANE_RUNTIME_SEED: what chance decides (victims, select); 0: a fresh one */
+    int max_tasks_per_loop; /* STELLANE_RUNTIME_MAX_TASKS_PER_LOOP: spawned fibers that wait for their first run in one
+                               worker's own queue, newest first; what is spawned beyond it goes to the queue that all
+                               workers share, oldest first. 1 ... 16,777,216; 0: no bound */
 } stel_config;
 
 /* Fill in the defaults. */
@@ -63,7 +95,8 @@ STEL_API STEL_MUST_CHECK int stel_runtime_create(stel_runtime **out, const stel_
  * -EAGAIN and -ENOMEM (no threads; nothing was started). */
 STEL_API STEL_MUST_CHECK int stel_runtime_start(stel_runtime *rt);
 
-/* Wait until the runtime has stopped; with auto_shutdown, also until no counted fiber is left, and stop it. Errors:
+/* Wait until the runtime has stopped; with auto_shutdown, also until no counted fiber is left, and stop it. A runtime that
+ * was restarted meanwhile did stop: 0. Errors:
  * -EDEADLK (from one of its fibers), -EINVAL (never started), -ETIMEDOUT, -ECANCELED (the caller's own limits), -EBUSY
  * (fibers would not end: they are named on stderr). */
 STEL_API STEL_MUST_CHECK int stel_runtime_wait(stel_runtime *rt);
@@ -75,12 +108,16 @@ STEL_API STEL_MUST_CHECK int stel_runtime_wait(stel_runtime *rt);
 STEL_API STEL_MUST_CHECK int stel_runtime_stop(stel_runtime *rt, int64_t grace_ns);
 
 /* Free a runtime that was stopped or never started; handles of its fibers are stale from now on. Errors: -EBUSY (it
- * runs, or fibers live), -EINVAL. */
+ * runs, or fibers live, or it is being restarted), -EINVAL. */
 STEL_API STEL_MUST_CHECK int stel_runtime_destroy(stel_runtime *rt);
 
 /* Start again. A runtime that stopped: with its settings, fresh workers and counters from zero; one that runs is stopped
- * first, as stel_runtime_stop(rt, grace of stop_timeout) does it. Descriptors stay open, listeners go on listening; handles of
- * old fibers are stale. Errors: those of stop and start; -EDEADLK (from one of its fibers), -EINVAL (never started). */
+ * first, as stel_runtime_stop(rt, stop_timeout) does it. Descriptors stay open, listeners go on listening (accept returned
+ * -ESHUTDOWN in the old life, and works in the new one); handles of old fibers are stale. Until it runs, spawns from
+ * outside are refused with -ESHUTDOWN.
+ * Errors: those of stop (cut short: the stop goes on, and nothing is started) and start (the runtime has stopped, and may
+ * be restarted); -EDEADLK (from one of its fibers), -EINVAL (never started, or stel_run's), -EBUSY (fibers would not end;
+ * another restart is on), -ENOMEM, -EMFILE, -ENFILE. */
 STEL_API STEL_MUST_CHECK int stel_runtime_restart(stel_runtime *rt);
 
 /* The caller's runtime, or NULL on a plain thread. */
@@ -102,7 +139,8 @@ STEL_API int stel_runtime_get_config_sized(stel_runtime *rt, stel_config *out, s
 /* Change settings of a runtime while it runs; zero in a field is its default, so begin with stel_runtime_get_config. All
  * or nothing. At once: max_fibers, auto_shutdown, stop_timeout_ns, io_batch, io_budget, stall_ns, max_tasks_per_loop; for
  * new fibers: stack_bytes, stack_cache. The others hold until the runtime is made anew: a difference there is -EBUSY, and
- * a message on stderr says in which field. Errors: -EINVAL (NULL, a value out of range), -EBUSY. Never waits. */
+ * a message on stderr says in which field. Of a seed 0 means the one in force. A stop that has begun to cancel keeps its
+ * stop_timeout. Errors: -EINVAL (NULL, a value out of range), -EBUSY, -EPERM (after fork). Never waits. */
 STEL_API STEL_MUST_CHECK int stel_runtime_update_config(stel_runtime *rt, const stel_config *c);
 
 /* Figures of a runtime. Counters are monotone sums over its workers; reading them stops nobody. */

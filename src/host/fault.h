@@ -27,6 +27,8 @@
     X(SENDTO, "sendto")                                                                                                \
     X(RECVMSG, "recvmsg")                                                                                              \
     X(SENDMSG, "sendmsg")                                                                                              \
+    X(SENDFILE, "sendfile")                                                                                            \
+    X(SPLICE, "splice")                                                                                                \
     X(ACCEPT4, "accept4")                                                                                              \
     X(CONNECT, "connect")                                                                                              \
     X(SOCKET, "socket")                                                                                                \
@@ -39,6 +41,7 @@
     X(CLOSE, "close")                                                                                                  \
     X(FCNTL, "fcntl")                                                                                                  \
     X(FSTAT, "fstat")                                                                                                  \
+    X(LSEEK, "lseek")                                                                                                  \
     X(PPOLL, "ppoll")                                                                                                  \
     X(EVENTFD, "eventfd")                                                                                              \
     X(EPOLL_CREATE1, "epoll_create1")                                                                                  \
@@ -55,6 +58,10 @@
     X(PROCESS_MADVISE, "process_madvise")                                                                              \
     X(PRCTL, "prctl")                                                                                                  \
     X(PIDFD_OPEN, "pidfd_open")                                                                                        \
+    X(WAITPID, "waitpid")                                                                                              \
+    X(WAITID, "waitid")                                                                                                \
+    X(SIGACTION, "sigaction")                                                                                          \
+    X(TGSIGQUEUEINFO, "rt_tgsigqueueinfo")                                                                             \
     X(FUTEX, "futex")                                                                                                  \
     X(GETADDRINFO, "getaddrinfo")                                                                                      \
     X(SCHED_GETAFFINITY, "sched_getaffinity")                                                                          \

@@ -18,12 +18,14 @@ static inline void stel__cpu_relax(void) {
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
     __asm__ volatile("isb" ::: "memory");
+#elif defined(__riscv)
+    __asm__ volatile(".insn i 0x0f, 0, x0, x0, 0x010" ::: "memory"); /* pause: a hint, ignored by older machines */
 #else
     __asm__ volatile("" ::: "memory");
 #endif
 }
 
-/* Zeroed memory or NULL; the fault seam counts it. */
+/* Zeroed memory or NULL, libc's or that of stel_set_allocator; the fault seam counts it. */
 void *stel__alloc(size_t bytes);
 void *stel__alloc_aligned(size_t alignment, size_t bytes);
 void stel__free(void *p);
@@ -31,6 +33,8 @@ void stel__free(void *p);
 /* Is this the child of a fork of a process in which the library was in use? (pthread_atfork; see API.md) */
 extern _Atomic bool stel__forked;
 void stel__fork_watch(void); /* idempotent */
+/* Called in the child of a fork, once stel__forked is set. */
+void stel__fork_on_child(void (*fn)(void));
 
 /* ---- clocks ---- */
 int64_t stel__clock_now(void); /* CLOCK_MONOTONIC */
@@ -75,8 +79,8 @@ enum { STEL__STACK_CLASSES = 16, STEL__STACK_CLASS_MASK = 15, STEL__STACK_UNGUAR
 typedef struct stel__stack_cache {
     stel__stack *head[STEL__STACK_CLASSES];
     _Atomic uint32_t count[STEL__STACK_CLASSES]; /* the owner counts, figures read */
-    uint32_t limit; /* above it half of a class is spilled; less for classes over 256 KiB */
-    bool known;     /* on the list of caches that figures are made from */
+    _Atomic uint32_t limit; /* above it half of a class is spilled; less for classes over 256 KiB */
+    bool known;             /* on the list of caches that figures are made from */
     stel__link link;
 } stel__stack_cache;
 
@@ -117,7 +121,8 @@ static inline void stel__stack_put(stel__stack_cache *c, stel__stack *s) {
     s->next = c->head[class];
     c->head[class] = s;
     stel__count(&c->count[class], 1u);
-    if (STEL__UNLIKELY(stel__load_relaxed(&c->count[class]) > c->limit || class > 4)) stel__stack_spill(c, class);
+    if (STEL__UNLIKELY(stel__load_relaxed(&c->count[class]) > stel__load_relaxed(&c->limit) || class > 4))
+        stel__stack_spill(c, class);
 }
 void stel__stack_cache_flush(stel__stack_cache *c); /* everything back to the process-wide lists */
 
@@ -145,9 +150,21 @@ void stel__overflow_leave_thread(void *memory);
 /* The stack whose guard holds this address, or NULL (also for "a system call returned EFAULT: was it a guard?"). */
 const stel__stack *stel__stack_of_guard(const void *address);
 
+/* ---- C++ exceptions (exceptions.c) ---- */
+/* What the C++ library keeps for the calling thread, in its layout; NULL: there is no such library in the process. */
+typedef struct stel__exceptions {
+    void *caught; /* those whose catch blocks are open */
+    unsigned uncaught;
+} stel__exceptions;
+stel__exceptions *stel__exceptions_of_thread(void);
+static inline bool stel__exceptions_any(const stel__exceptions *e) {
+    return e->caught || e->uncaught;
+}
+
 /* ---- threads and the machine ---- */
 /* Start a thread with all signals blocked that are not synchronous; name (at most 15 bytes) is shown by top and gdb. */
 int stel__thread_start(pthread_t *out, const char *name, void *(*fn)(void *), void *arg);
+void stel__thread_restore_mask(void);   /* a thread of ours: the mask that its starter had, for what will be exec'ed */
 int stel__thread_id(void);              /* gettid */
 char stel__thread_state(int thread_id); /* as in /proc: R has or wants a CPU, S and D wait in the kernel; ? unknown */
 /* An address of code in words: "function+0x12 (program)", or "program+0x1234" when the program exports no name for it. */

@@ -34,6 +34,8 @@ void stel__futex_wake(stel__futex *f, int n) {
 }
 
 void stel__lock_slow(stel__lock *l) {
+    /* In the child of a fork its holder may be gone. Nobody else is there either, so it is as good as ours. */
+    if (stel__load_relaxed(&stel__forked)) return;
     for (int i = 0; i < SPINS_MAX; i++) {
         uint32_t seen = stel__load_relaxed(&l->word);
         if (seen == 2) break;

@@ -276,7 +276,8 @@ static void cache_push(stel__stack_cache *c, int class, stel__stack *s) {
 
 /* How many a cache may hold: fewer of the large ones, down to none. */
 static uint32_t cache_limit(const stel__stack_cache *c, int class) {
-    return class <= LARGE_CLASS ? c->limit : c->limit >> (class - LARGE_CLASS);
+    uint32_t limit = stel__load_relaxed(&c->limit); /* a setting: changed at any time, sooner or later obeyed */
+    return class <= LARGE_CLASS ? limit : limit >> (class - LARGE_CLASS);
 }
 
 static void cache_make_known(stel__stack_cache *c) {

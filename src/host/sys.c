@@ -10,6 +10,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/sendfile.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -114,6 +115,14 @@ ssize_t stel__sys_sendmsg(int fd, const struct msghdr *message, int flags) {
     REPEAT(ssize_t, SENDMSG, sendmsg(fd, message, flags));
 }
 
+ssize_t stel__sys_sendfile(int out_fd, int in_fd, off_t *offset, size_t bytes) {
+    REPEAT(ssize_t, SENDFILE, sendfile(out_fd, in_fd, offset, bytes));
+}
+
+ssize_t stel__sys_splice(int in_fd, off_t *in_offset, int out_fd, off_t *out_offset, size_t bytes, unsigned flags) {
+    REPEAT(ssize_t, SPLICE, splice(in_fd, in_offset, out_fd, out_offset, bytes, flags));
+}
+
 /* ---- sockets ---- */
 
 int stel__sys_socket(int domain, int type, int protocol) {
@@ -173,6 +182,10 @@ int stel__sys_fcntl_getfl(int fd) {
 
 int stel__sys_fstat(int fd, struct stat *out) {
     ONCE(int, FSTAT, fstat(fd, out));
+}
+
+off_t stel__sys_lseek(int fd, off_t offset, int whence) {
+    ONCE(off_t, LSEEK, lseek(fd, offset, whence));
 }
 
 int stel__sys_open(const char *path, int flags, mode_t mode) {
@@ -239,10 +252,29 @@ int stel__sys_epoll_pwait2(int epoll_fd, struct epoll_event *events, int count, 
     return epoll_pwait_ms(epoll_fd, events, count, timeout, mask);
 }
 
+#ifdef STEL__TSAN
+/* TSan keeps signals for later unless the thread is in a call that it knows, and a futex is none: a thread that sleeps
+ * there for ever would never run its handlers. So it wakes now and then, and makes a call that TSan knows. Not the
+ * library's own threads, which let no signals in. */
+static int futex_in_slices(uint32_t *word, int operation, uint32_t value) {
+    static const struct timespec slice = { 0, 20000000 };
+    sigset_t blocked;
+    pthread_sigmask(SIG_BLOCK, NULL, &blocked);
+    bool ours = sigismember(&blocked, SIGTERM) > 0 && sigismember(&blocked, SIGWINCH) > 0;
+    int result = (int)syscall(SYS_futex, word, operation, value, ours ? NULL : &slice, NULL, 0);
+    int code = result < 0 ? -errno : result;
+    if (!ours) usleep(0);
+    return code == -ETIMEDOUT ? -EINTR : code;
+}
+#endif
+
 int stel__sys_futex(uint32_t *word, int operation, uint32_t value, const struct timespec *timeout, uint32_t *other,
                     uint32_t value3) {
     /* Waits may fail, wakes never do: the kernel's do not either, and nobody could make up for a lost one. */
     if ((operation & FUTEX_CMD_MASK) != FUTEX_WAKE) FAIL_IF_TOLD(FUTEX);
+#ifdef STEL__TSAN
+    if ((operation & FUTEX_CMD_MASK) == FUTEX_WAIT && !timeout) return futex_in_slices(word, operation, value);
+#endif
     int result = (int)syscall(SYS_futex, word, operation, value, timeout, other, value3);
     return result < 0 ? -errno : result;
 }
@@ -294,6 +326,38 @@ int stel__sys_prctl(int option, unsigned long a, unsigned long b, unsigned long 
 
 int stel__sys_pidfd_open(pid_t pid, unsigned flags) {
     ONCE(int, PIDFD_OPEN, (int)syscall(NR_PIDFD_OPEN, pid, flags));
+}
+
+pid_t stel__sys_waitpid(pid_t pid, int *status, int options) {
+    REPEAT(pid_t, WAITPID, waitpid(pid, status, options));
+}
+
+int stel__sys_waitid(idtype_t kind, id_t id, siginfo_t *info, int options) {
+    REPEAT(int, WAITID, waitid(kind, id, info, options));
+}
+
+int stel__sys_sigaction(int signal, const struct sigaction *action, struct sigaction *previous) {
+    ONCE(int, SIGACTION, sigaction(signal, action, previous));
+}
+
+int stel__sys_rt_tgsigqueueinfo(int thread_id, int signal, const siginfo_t *info) {
+    FAIL_IF_TOLD(TGSIGQUEUEINFO);
+    int before = errno;
+    int result = (int)syscall(SYS_rt_tgsigqueueinfo, getpid(), thread_id, signal, info) < 0 ? -errno : 0;
+    errno = before;
+    return result;
+}
+
+pid_t stel__sys_getpid(void) {
+    return getpid();
+}
+
+pid_t stel__sys_getpgrp(void) {
+    return getpgrp();
+}
+
+void stel__sys_sched_yield(void) {
+    (void)sched_yield(); /* it cannot fail, and so leaves errno alone */
 }
 
 int stel__sys_sched_getaffinity(pid_t pid, size_t bytes, cpu_set_t *mask) {

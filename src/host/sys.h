@@ -20,6 +20,7 @@
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <time.h>
 
 /* ---- data ---- */
@@ -37,6 +38,8 @@ ssize_t stel__sys_recvfrom(int fd, void *buf, size_t bytes, int flags, struct so
 ssize_t stel__sys_sendto(int fd, const void *buf, size_t bytes, int flags, const struct sockaddr *to, socklen_t length);
 ssize_t stel__sys_recvmsg(int fd, struct msghdr *message, int flags);
 ssize_t stel__sys_sendmsg(int fd, const struct msghdr *message, int flags);
+ssize_t stel__sys_sendfile(int out_fd, int in_fd, off_t *offset, size_t bytes);
+ssize_t stel__sys_splice(int in_fd, off_t *in_offset, int out_fd, off_t *out_offset, size_t bytes, unsigned flags);
 
 /* ---- sockets ---- */
 int stel__sys_socket(int domain, int type, int protocol);
@@ -55,6 +58,7 @@ int stel__sys_getaddrinfo(const char *node, const char *service, const struct ad
 int stel__sys_close(int fd);
 int stel__sys_fcntl_getfl(int fd); /* the flags */
 int stel__sys_fstat(int fd, struct stat *out);
+off_t stel__sys_lseek(int fd, off_t offset, int whence);
 int stel__sys_open(const char *path, int flags, mode_t mode);
 int stel__sys_unlink(const char *path);
 int stel__sys_fsync(int fd);
@@ -85,6 +89,14 @@ int stel__sys_sigpending(sigset_t *set);
 int stel__sys_sigtimedwait(const sigset_t *set, siginfo_t *info, const struct timespec *timeout);
 int stel__sys_prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d);
 int stel__sys_pidfd_open(pid_t pid, unsigned flags);
+pid_t stel__sys_waitpid(pid_t pid, int *status, int options);
+int stel__sys_waitid(idtype_t kind, id_t id, siginfo_t *info, int options);
+int stel__sys_sigaction(int signal, const struct sigaction *action, struct sigaction *previous);
+/* A signal with all that came with it, for one thread of this process. Async-signal-safe; errno stays what it was. */
+int stel__sys_rt_tgsigqueueinfo(int thread_id, int signal, const siginfo_t *info);
+pid_t stel__sys_getpid(void); /* these three are not made to fail, and are async-signal-safe too */
+pid_t stel__sys_getpgrp(void);
+void stel__sys_sched_yield(void);
 int stel__sys_sched_getaffinity(pid_t pid, size_t bytes, cpu_set_t *mask);
 int stel__sys_sched_setaffinity(pid_t pid, size_t bytes, const cpu_set_t *mask);
 int stel__sys_pthread_create(pthread_t *out, const pthread_attr_t *attributes, void *(*fn)(void *), void *arg);

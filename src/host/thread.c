@@ -10,23 +10,57 @@
 /* Signals that the kernel sends to the thread that caused them: blocking these would kill without a handler. */
 static const int synchronous[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT };
 
+/* What a new thread needs; it frees it. */
+typedef struct start {
+    void *(*fn)(void *);
+    void *arg;
+    sigset_t outer;
+} start;
+
+/* A thread of ours, and the mask that the thread had which started it; or, if that was one of ours, its outer one. */
+static __thread struct {
+    bool yes;
+    sigset_t outer;
+} ours __attribute__((tls_model("initial-exec")));
+
+static void *thread_main(void *arg) {
+    start s = *(start *)arg;
+    stel__free(arg);
+    ours.outer = s.outer;
+    ours.yes = true;
+    return s.fn(s.arg);
+}
+
 int stel__thread_start(pthread_t *out, const char *name, void *(*fn)(void *), void *arg) {
+    start *s = stel__alloc(sizeof *s);
+    if (!s) return -ENOMEM;
+    s->fn = fn;
+    s->arg = arg;
     sigset_t blocked, previous;
     sigfillset(&blocked);
     for (size_t i = 0; i < STEL__COUNT_OF(synchronous); i++)
         sigdelset(&blocked, synchronous[i]);
     /* The new thread inherits the mask: set it here, so that there is no moment at which it has another one. */
-    int rc = pthread_sigmask(SIG_SETMASK, &blocked, &previous);
-    if (rc != 0) return -rc;
+    int rc = -pthread_sigmask(SIG_SETMASK, &blocked, &previous);
     pthread_t thread;
-    rc = stel__sys_pthread_create(&thread, NULL, fn, arg);
-    pthread_sigmask(SIG_SETMASK, &previous, NULL);
-    if (rc < 0) return rc;
+    if (rc == 0) {
+        s->outer = ours.yes ? ours.outer : previous;
+        rc = stel__sys_pthread_create(&thread, NULL, thread_main, s);
+        pthread_sigmask(SIG_SETMASK, &previous, NULL);
+    }
+    if (rc < 0) {
+        stel__free(s);
+        return rc;
+    }
     char short_name[16] = { 0 };
     strncpy(short_name, name, sizeof short_name - 1);
     (void)pthread_setname_np(thread, short_name); /* cosmetic; the thread is joinable, so it still exists */
     *out = thread;
     return 0;
+}
+
+void stel__thread_restore_mask(void) {
+    if (ours.yes) pthread_sigmask(SIG_SETMASK, &ours.outer, NULL);
 }
 
 int stel__thread_id(void) {

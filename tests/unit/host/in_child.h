@@ -28,6 +28,7 @@ static inline int in_child(void (*fn)(void *), void *arg, char *text, size_t byt
     while ((n = read(ends[0], text + length, bytes - 1 - length)) > 0)
         length += (size_t)n;
     text[length] = 0;
+    test_forget_emulator(text);
     close(ends[0]);
     FIBER_ASSERT(waitpid(child, &status, 0) == child);
     return status;

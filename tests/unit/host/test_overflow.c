@@ -80,6 +80,10 @@ static void overflow_large(void *class) {
 }
 
 START_TEST(large_frames) {
+#if (defined(__riscv) && (defined(__clang__) || __GNUC__ < 15)) || (defined(__aarch64__) && defined(__clang__))
+    puts("large_frames: left out: for this machine the compiler does not probe frames page by page");
+    return;
+#endif
     for (int class = 2; class <= 6; class ++)
         check_named(overflow_large, class);
 }

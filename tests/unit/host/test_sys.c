@@ -17,8 +17,10 @@ START_TEST(results_are_codes) {
     ck_assert_int_eq(stel__sys_fcntl_getfl(-1), -EBADF);
     ck_assert_int_eq(stel__sys_socket(-1, 0, 0), -EAFNOSUPPORT);
     ck_assert_int_eq(stel__sys_munmap((void *)1, 1), -EINVAL);
-    ck_assert_int_eq(stel__sys_connect(-1, NULL, 0), -EBADF);
-    ck_assert_int_eq(stel__sys_process_madvise(-1, NULL, 0, 0, 1), stel__sanitize_valgrind() ? -ENOSYS : -EINVAL);
+    ck_assert_int_eq(stel__sys_connect(-1, NULL, 0), test_emulated() ? -EFAULT : -EBADF);
+    /* Valgrind and emulators do not know this call. */
+    ck_assert_int_eq(stel__sys_process_madvise(-1, NULL, 0, 0, 1),
+                     stel__sanitize_valgrind() || test_emulated() ? -ENOSYS : -EINVAL);
     int fd = stel__sys_eventfd(5, EFD_CLOEXEC);
     uint64_t number;
     ck_assert_int_ge(fd, 0);
@@ -101,7 +103,11 @@ START_TEST(waits_are_never_short) {
         }
     }
     /* The first call found out; the others did not ask again. */
-    ck_assert_uint_eq(stel__fault_calls(STEL__FAULT_EPOLL_PWAIT2), stel__sanitize_valgrind() ? 0 : 1);
+    uint64_t found_out = stel__fault_calls(STEL__FAULT_EPOLL_PWAIT2);
+    if (test_emulated())
+        ck_assert_uint_le(found_out, 1); /* the emulator may lack the call: then it was found out before */
+    else
+        ck_assert_uint_eq(found_out, stel__sanitize_valgrind() ? 0 : 1);
     ck_assert_uint_ge(stel__fault_calls(STEL__FAULT_EPOLL_PWAIT), 9);
     stel__sys_close(epoll);
 }
@@ -164,6 +170,10 @@ END_TEST
 
 /* The environment is read at the first call: in a program started afresh, this one. */
 START_TEST(rules_from_the_environment) {
+    if (test_emulated()) {
+        puts("rules_from_the_environment: left out: under an emulator the program cannot start itself");
+        return;
+    }
     char program[512], command[1024];
     ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
     ck_assert_int_gt(n, 0);

@@ -19,6 +19,14 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
+/* In strict ISO C mode <signal.h> leaves out the types that are named below; the C library has them apart. */
+#if defined __has_include
+#if __has_include(<bits/types/siginfo_t.h>)
+#include <bits/types/siginfo_t.h>
+#include <bits/types/sigset_t.h>
+#endif
+#endif
+
 struct addrinfo;
 
 STEL_BEGIN_DECLS

@@ -4,6 +4,7 @@
 
 #include "io/io.h"
 #include "poller/poller.h"
+#include <fcntl.h>
 #include <limits.h>
 #include <stellane/io.h>
 
@@ -22,8 +23,15 @@ static inline int stel__call_facts(stel__call *c) {
     return stel__slot_probe(c->slot, c->fd, &c->facts);
 }
 
+/* The child of a fork may not do anything here: locks may be held by threads that it does not have, and the backend's
+ * registrations are the parent's too. */
+static inline bool stel__io_forked(void) {
+    return stel__load_relaxed(&stel__forked); /* no partner: set before the child runs anything */
+}
+
 static inline int stel__call_begin(stel__call *c, int fd) {
     int rc = 0;
+    if (STEL__UNLIKELY(stel__io_forked())) return -EPERM;
     c->waiter = stel__waiter_self();
     if (STEL__UNLIKELY(!c->waiter)) return -ENOMEM;
     if ((rc = stel__wait_check(c->waiter)) < 0) return rc;
@@ -60,6 +68,23 @@ static inline bool stel__call_on_socket(const stel__call *c) {
 static inline void stel__call_learn(stel__call *c, unsigned fact) {
     stel__or_acq_rel(&c->slot->facts, fact);
     c->facts |= fact;
+}
+
+/* The number is another file than we thought: forget what we knew, and find out afresh. 0 or an error. */
+static inline int stel__call_look_afresh(stel__call *c) {
+    stel__slot_forget(c->slot);
+    return stel__call_facts(c);
+}
+/* May a plain system call be made without the thread being blocked by it? That O_NONBLOCK was set when we looked is not
+ * enough where nothing else keeps the call from blocking: the number may have been given to another file since, or
+ * another process that shares this one may have taken the flag away. A new mark is taken if it turns out so. */
+static inline bool stel__call_nonblocking(stel__call *c, stel__slot_mark *mark) {
+    if (!(c->facts & STEL__SLOT_NONBLOCK)) return false;
+    int flags = stel__sys_fcntl_getfl(c->fd);
+    if (STEL__LIKELY(flags < 0 || (flags & O_NONBLOCK))) return true; /* < 0: the call will say so as well */
+    (void)stel__call_look_afresh(c);
+    *mark = stel__slot_look(c->slot);
+    return false;
 }
 
 /* ---- buffers: an array of pieces, and how far one has come ---- */
@@ -106,17 +131,34 @@ static inline const struct iovec *stel__cursor_next(stel__cursor *c, int *count)
 
 /* ---- one kind of descriptor each; results as those of read(2) and write(2) ---- */
 
+/* Flags with which the kernel does not wait on any socket; so neither do we. */
+enum { STEL__MSG_NEVER_WAITS = MSG_DONTWAIT | MSG_ERRQUEUE | MSG_OOB };
 /* -ENOTSOCK: the number has changed behind our back. */
 ssize_t stel__socket_in(stel__call *c, const stel__cursor *to, int flags);
 ssize_t stel__socket_out(stel__call *c, stel__cursor *from, int flags);
+/* MSG_WAITALL: the kernel does not wait for us, so it is done here: the rest of a buffer of which done bytes are there.
+ * Until it is full, the stream ends or fails: the bytes in it, or, if that is none, an error. */
+bool stel__socket_waits_for_all(const stel__call *c, int flags);
+ssize_t stel__socket_fill(stel__call *c, char *buffer, size_t done, size_t bytes, int flags);
+/* Has all that has to be sent been sent? A message goes as a whole. */
+bool stel__socket_sent_all(stel__call *c, const stel__cursor *from);
 ssize_t stel__other_in(stel__call *c, const stel__cursor *to);
 ssize_t stel__other_out(stel__call *c, stel__cursor *from);
-/* offset -1: the file's own position. */
+/* offset -1: the file's own position. STEL__FILE_NO_MORE: the number is none of a file any more; the facts are fresh. */
+enum { STEL__FILE_NO_MORE = -100000 };
 ssize_t stel__file_in(stel__call *c, stel__cursor *to, off_t offset);
 ssize_t stel__file_out(stel__call *c, stel__cursor *from, off_t offset);
 
 /* write(2) and friends without SIGPIPE: see sigpipe.c. offset -1: the file's own position. */
 ssize_t stel__write_quietly(int fd, const struct iovec *iov, int count, off_t offset, int rwf_flags);
+
+/* Around any other call that may raise it. maybe_raised: it failed, or did less than it was asked for. */
+typedef struct stel__sigpipe {
+    sigset_t before;
+    bool was_pending;
+} stel__sigpipe;
+void stel__sigpipe_hold(stel__sigpipe *s);
+void stel__sigpipe_release(const stel__sigpipe *s, bool maybe_raised);
 
 /* Is fd ready for one of events, now? poll(2) events, 0, or an error. */
 static inline int stel__ready_now(int fd, short events) {

@@ -2,7 +2,6 @@
  * (RWF_NOWAIT), and what is not there is read on the offload pool; writing, opening and syncing always go there. A
  * plain thread makes these calls itself. Once one has begun it is not cut short. */
 #include "io/call.h"
-#include <fcntl.h>
 
 typedef struct file_job {
     stel__job job;
@@ -63,6 +62,16 @@ static off_t moved(off_t offset, const stel__cursor *by) {
     return offset < 0 ? offset : offset + (off_t)by->done;
 }
 
+/* What we know of the number may be out of date. If it has become a socket or the like, the call would block on the
+ * pool with nothing to cut it short; asking costs a hundredth of going there. */
+static bool still_a_file(stel__call *c) {
+    struct stat st;
+    if (stel__sys_fstat(c->fd, &st) < 0) return true; /* the call itself will say so */
+    if (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode) || S_ISBLK(st.st_mode)) return true;
+    (void)stel__call_look_afresh(c);
+    return false;
+}
+
 ssize_t stel__file_in(stel__call *c, stel__cursor *to, off_t offset) {
     int count;
     while (!(c->facts & STEL__SLOT_NO_NOWAIT_IN)) {
@@ -77,6 +86,7 @@ ssize_t stel__file_in(stel__call *c, stel__cursor *to, off_t offset) {
         stel__cursor_advance(to, (size_t)n);
         if (n == 0 || to->done == to->total) return stel__call_end(c, (ssize_t)to->done);
     }
+    if (offset < 0 && !to->done && !still_a_file(c)) return STEL__FILE_NO_MORE;
     const struct iovec *iov = stel__cursor_next(to, &count);
     file_job f = { .fd = c->fd, .iov = iov, .count = count, .offset = moved(offset, to) };
     ssize_t n = run_job(c, &f, run_read);
@@ -85,6 +95,7 @@ ssize_t stel__file_in(stel__call *c, stel__cursor *to, off_t offset) {
 }
 
 ssize_t stel__file_out(stel__call *c, stel__cursor *from, off_t offset) {
+    if (offset < 0 && !still_a_file(c)) return STEL__FILE_NO_MORE;
     do {
         int count;
         const struct iovec *iov = stel__cursor_next(from, &count);
@@ -117,6 +128,7 @@ ssize_t stel_pwrite(int fd, const void *buffer, size_t bytes, off_t offset) {
 
 int stel_open(const char *path, int flags, mode_t mode) {
     if (!path) return -EINVAL;
+    if (stel__io_forked()) return -EPERM;
     stel__call c = { .waiter = stel__waiter_self(), .fd = -1 };
     if (!c.waiter) return -ENOMEM;
     int rc = stel__wait_check(c.waiter);

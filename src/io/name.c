@@ -70,6 +70,7 @@ static name_job *name_job_new(const char *node, const char *service, const struc
 
 int stel_getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **result) {
     if (!result) return -EINVAL;
+    if (stel__load_relaxed(&stel__forked)) return -EPERM; /* no partner: set before the child runs anything */
     stel__waiter *w = stel__waiter_self();
     name_job *n = w ? name_job_new(node, service, hints) : NULL;
     if (!n) return STEL_EAI(EAI_MEMORY);

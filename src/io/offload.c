@@ -120,6 +120,7 @@ static void join_ended(void) {
 
 /* pool.threads has been raised for it. */
 static int start_thread(void) {
+    stel__fork_watch(); /* there may be no runtime that has done so */
     pool_thread *t = stel__alloc(sizeof *t);
     int rc = t ? stel__thread_start(&t->id, "stel-offload", pool_main, t) : -ENOMEM;
     if (rc < 0) stel__free(t);
@@ -245,6 +246,7 @@ static void run_user_job(stel__job *job) {
 
 int stel_offload(int *result, int (*fn)(void *), void *arg) {
     if (!fn) return -EINVAL;
+    if (stel__load_relaxed(&stel__forked)) return -EPERM; /* no partner: set before the child runs anything */
     stel__waiter *w = stel__waiter_self();
     if (!w) return -ENOMEM;
     user_job u = { .job = { .run = run_user_job }, .fn = fn, .argument = arg };

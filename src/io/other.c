@@ -2,7 +2,7 @@
  * set, and if not we do not set it: other processes may share them. So, in this order:
  *
  *   RWF_NOWAIT, where the kernel understands it for this descriptor (pipes, and eventfds and timerfds for reading)
- *   a plain call, where O_NONBLOCK was set when we looked
+ *   a plain call, where O_NONBLOCK is set
  *   else: ask poll(2), wait for readiness, and make the call on the offload pool, as somebody else may be faster and
  *   the call then blocks. Writes go there in pieces of PIPE_BUF, for which there is room when poll says so.
  *
@@ -39,14 +39,15 @@ static bool lacks_nowait(ssize_t n) {
 }
 
 /* One try; -EAGAIN: to be waited for. *final: whatever the code, it is the caller's. */
-static ssize_t try_in(stel__call *c, const stel__cursor *to, bool *final) {
+static ssize_t try_in(stel__call *c, stel__slot_mark *mark, const stel__cursor *to, bool *final) {
     *final = false;
     if (!(c->facts & STEL__SLOT_NO_NOWAIT_IN)) {
         ssize_t n = stel__sys_preadv2(c->fd, to->iov, to->count, -1, RWF_NOWAIT);
         if (!lacks_nowait(n)) return n;
         stel__call_learn(c, STEL__SLOT_NO_NOWAIT_IN);
     }
-    if (c->facts & STEL__SLOT_NONBLOCK) return stel__sys_readv(c->fd, to->iov, to->count);
+    if (stel__call_nonblocking(c, mark)) return stel__sys_readv(c->fd, to->iov, to->count);
+    if (to->total == 0) return stel__sys_readv(c->fd, to->iov, to->count); /* there is nothing to wait for */
     int ready = stel__ready_now(c->fd, POLLIN);
     if (ready <= 0) return ready == 0 ? -EAGAIN : ready;
     *final = true;
@@ -57,7 +58,7 @@ ssize_t stel__other_in(stel__call *c, const stel__cursor *to) {
     for (;;) {
         bool final;
         stel__slot_mark mark = stel__slot_look(c->slot);
-        ssize_t n = try_in(c, to, &final);
+        ssize_t n = try_in(c, &mark, to, &final);
         if (final) return n;
         if (n != -EAGAIN) return stel__call_end(c, n);
         int rc = stel__call_wait(c, mark, POLLIN, 0);
@@ -66,7 +67,7 @@ ssize_t stel__other_in(stel__call *c, const stel__cursor *to) {
     }
 }
 
-static ssize_t try_out(stel__call *c, stel__cursor *from, bool *final) {
+static ssize_t try_out(stel__call *c, stel__slot_mark *mark, stel__cursor *from, bool *final) {
     int count;
     const struct iovec *iov = stel__cursor_next(from, &count);
     *final = false;
@@ -75,7 +76,8 @@ static ssize_t try_out(stel__call *c, stel__cursor *from, bool *final) {
         if (!lacks_nowait(n)) return n;
         stel__call_learn(c, STEL__SLOT_NO_NOWAIT_OUT);
     }
-    if (c->facts & STEL__SLOT_NONBLOCK) return stel__write_quietly(c->fd, iov, count, -1, 0);
+    if (stel__call_nonblocking(c, mark)) return stel__write_quietly(c->fd, iov, count, -1, 0);
+    if (from->total == 0) return stel__write_quietly(c->fd, iov, count, -1, 0);
     int ready = stel__ready_now(c->fd, POLLOUT);
     if (ready <= 0) return ready == 0 ? -EAGAIN : ready;
     struct iovec piece = iov[0];
@@ -89,7 +91,7 @@ ssize_t stel__other_out(stel__call *c, stel__cursor *from) {
     for (;;) {
         bool final;
         stel__slot_mark mark = stel__slot_look(c->slot);
-        ssize_t n = try_out(c, from, &final);
+        ssize_t n = try_out(c, &mark, from, &final);
         if (n >= 0) {
             stel__cursor_advance(from, (size_t)n);
             if (from->done == from->total || n == 0) return stel__call_end(c, (ssize_t)from->done);

@@ -1,7 +1,7 @@
 /* Writing without SIGPIPE. Sockets have MSG_NOSIGNAL. For everything else the kernel has RWF_NOSIGNAL since 6.18;
  * before that the signal is blocked in the calling thread while it writes, and taken back if the write raised it: it is
  * sent to the thread itself, so nobody else can have it. If one was pending already it stays, as signals do not queue.
- */
+ * sendfile and splice know no such flag at all: they always go that way. */
 #include "io/call.h"
 
 enum { RWF_NO_SIGNAL = 0x100 }; /* libc may be older than the kernel */
@@ -15,20 +15,33 @@ static ssize_t write_plainly(int fd, const struct iovec *iov, int count, off_t o
     return stel__sys_writev(fd, iov, count);
 }
 
-static ssize_t write_with_the_signal_blocked(int fd, const struct iovec *iov, int count, off_t offset, int rwf_flags) {
-    sigset_t sigpipe, before, pending;
+void stel__sigpipe_hold(stel__sigpipe *s) {
+    sigset_t sigpipe, pending;
     sigemptyset(&sigpipe);
     sigaddset(&sigpipe, SIGPIPE);
     sigemptyset(&pending);
     (void)stel__sys_sigpending(&pending);
-    if (stel__sys_sigmask(SIG_BLOCK, &sigpipe, &before) < 0) sigemptyset(&before);
-    ssize_t n = write_plainly(fd, iov, count, offset, rwf_flags);
-    if (n == -EPIPE && !sigismember(&pending, SIGPIPE)) {
+    s->was_pending = sigismember(&pending, SIGPIPE) > 0;
+    if (stel__sys_sigmask(SIG_BLOCK, &sigpipe, &s->before) < 0) sigemptyset(&s->before);
+}
+
+void stel__sigpipe_release(const stel__sigpipe *s, bool maybe_raised) {
+    sigset_t sigpipe;
+    sigemptyset(&sigpipe);
+    sigaddset(&sigpipe, SIGPIPE);
+    if (maybe_raised && !s->was_pending) {
         struct timespec no_time = { 0, 0 };
         while (stel__sys_sigtimedwait(&sigpipe, NULL, &no_time) == -EINTR)
             ;
     }
-    if (!sigismember(&before, SIGPIPE)) (void)stel__sys_sigmask(SIG_UNBLOCK, &sigpipe, NULL);
+    if (!sigismember(&s->before, SIGPIPE)) (void)stel__sys_sigmask(SIG_UNBLOCK, &sigpipe, NULL);
+}
+
+static ssize_t write_with_the_signal_blocked(int fd, const struct iovec *iov, int count, off_t offset, int rwf_flags) {
+    stel__sigpipe held;
+    stel__sigpipe_hold(&held);
+    ssize_t n = write_plainly(fd, iov, count, offset, rwf_flags);
+    stel__sigpipe_release(&held, n == -EPIPE);
     return n;
 }
 

@@ -28,7 +28,7 @@ ssize_t stel__socket_in(stel__call *c, const stel__cursor *to, int flags) {
                 if (hints && (size_t)n < to->total) stel__store_relaxed(&c->slot->drained, mark.ready_in);
                 return stel__call_end(c, n);
             }
-            if (n != -EAGAIN || (flags & MSG_DONTWAIT)) return stel__call_end(c, n);
+            if (n != -EAGAIN || (flags & STEL__MSG_NEVER_WAITS)) return stel__call_end(c, n);
         }
         int rc = stel__call_wait(c, mark, POLLIN, 0);
         if (rc < 0) return rc;
@@ -43,20 +43,43 @@ static ssize_t transmit(stel__call *c, stel__cursor *from, int flags) {
     return stel__sys_sendmsg(c->fd, &m, flags);
 }
 
+bool stel__socket_sent_all(stel__call *c, const stel__cursor *from) {
+    if (STEL__LIKELY(from->done == from->total)) return true;
+    if (stel__call_kind(c) != STEL__SLOT_PACKET) return false;
+    /* A part of a message: either a protocol that we do not know, or the number has become a stream behind our back. */
+    return stel__call_look_afresh(c) < 0 || stel__call_kind(c) == STEL__SLOT_PACKET;
+}
+
 ssize_t stel__socket_out(stel__call *c, stel__cursor *from, int flags) {
     for (;;) {
         stel__slot_mark mark = stel__slot_look(c->slot);
         ssize_t n = transmit(c, from, flags | MSG_DONTWAIT | MSG_NOSIGNAL);
         if (STEL__LIKELY(n >= 0)) {
             stel__cursor_advance(from, (size_t)n);
-            if (STEL__LIKELY(from->done == from->total) || stel__call_kind(c) == STEL__SLOT_PACKET)
-                return stel__call_end(c, (ssize_t)from->done);
+            if (STEL__LIKELY(stel__socket_sent_all(c, from))) return stel__call_end(c, (ssize_t)from->done);
             continue;
         }
         if (n != -EAGAIN || (flags & MSG_DONTWAIT)) return from->done ? (ssize_t)from->done : stel__call_end(c, n);
         int rc = stel__call_wait(c, mark, POLLOUT, 0);
         if (rc < 0) return from->done ? (ssize_t)from->done : rc;
     }
+}
+
+bool stel__socket_waits_for_all(const stel__call *c, int flags) {
+    return (flags & MSG_WAITALL) && !(flags & (MSG_PEEK | STEL__MSG_NEVER_WAITS)) && stel__call_on_socket(c) &&
+           stel__call_kind(c) != STEL__SLOT_PACKET;
+}
+
+ssize_t stel__socket_fill(stel__call *c, char *buffer, size_t done, size_t bytes, int flags) {
+    do {
+        struct iovec rest = { buffer + done, bytes - done };
+        stel__cursor to;
+        (void)stel__cursor_begin(&to, &rest, 1); /* one piece that was looked at already */
+        ssize_t n = stel__socket_in(c, &to, flags & ~MSG_WAITALL);
+        if (n <= 0) return done ? (ssize_t)done : n;
+        done += (size_t)n;
+    } while (done < bytes);
+    return (ssize_t)done;
 }
 
 ssize_t stel_recv(int fd, void *buffer, size_t bytes, int flags) {
@@ -67,19 +90,8 @@ ssize_t stel_recv(int fd, void *buffer, size_t bytes, int flags) {
     stel__cursor to;
     rc = stel__cursor_begin(&to, &piece, 1);
     if (rc < 0) return rc;
-    bool all = (flags & MSG_WAITALL) && !(flags & (MSG_PEEK | MSG_DONTWAIT)) && stel__call_on_socket(&c) &&
-               stel__call_kind(&c) != STEL__SLOT_PACKET;
-    if (!all) return stel__socket_in(&c, &to, flags);
-    /* The kernel does not wait for us, so MSG_WAITALL is done here: until it is full, the stream ends or fails. */
-    size_t done = 0;
-    do {
-        struct iovec rest = { (char *)buffer + done, bytes - done };
-        (void)stel__cursor_begin(&to, &rest, 1);
-        ssize_t n = stel__socket_in(&c, &to, flags & ~MSG_WAITALL);
-        if (n <= 0) return done ? (ssize_t)done : n;
-        done += (size_t)n;
-    } while (done < bytes);
-    return (ssize_t)done;
+    if (!stel__socket_waits_for_all(&c, flags)) return stel__socket_in(&c, &to, flags);
+    return stel__socket_fill(&c, buffer, 0, bytes, flags);
 }
 
 ssize_t stel_send(int fd, const void *buffer, size_t bytes, int flags) {
@@ -102,6 +114,7 @@ static int made(int fd, unsigned facts) {
 }
 
 int stel_socket(int domain, int type, int protocol) {
+    if (STEL__UNLIKELY(stel__io_forked())) return -EPERM;
     int fd = stel__sys_socket(domain, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
     if (fd < 0) return fd;
     unsigned facts = STEL__SLOT_PACKET;
@@ -128,8 +141,8 @@ static void run_accept_job(stel__job *job) {
 
 /* accept4(2) that says -EAGAIN when there is nothing, even on a listener that blocks: that one is asked first, and the
  * call made on the offload pool, as somebody else may take the connection in between. */
-static int accept_once(stel__call *c, struct sockaddr *address, socklen_t *bytes) {
-    if (STEL__LIKELY(c->facts & STEL__SLOT_NONBLOCK))
+static int accept_once(stel__call *c, stel__slot_mark *mark, struct sockaddr *address, socklen_t *bytes) {
+    if (STEL__LIKELY(stel__call_nonblocking(c, mark)))
         return stel__sys_accept4(c->fd, address, bytes, SOCK_CLOEXEC | SOCK_NONBLOCK);
     int ready = stel__ready_now(c->fd, POLLIN);
     if (ready <= 0) return ready == 0 ? -EAGAIN : ready;
@@ -179,7 +192,7 @@ int stel_accept4(int fd, struct sockaddr *address, socklen_t *bytes, int flags) 
     while (rc == 0) {
         if (stel_stopping()) return -ESHUTDOWN;
         stel__slot_mark mark = stel__slot_look(c.slot);
-        int taken = accept_once(&c, address, bytes);
+        int taken = accept_once(&c, &mark, address, bytes);
         if (taken >= 0) return (int)stel__call_end(&c, made(taken, stel__call_kind(&c)));
         rc = after_failure(&c, mark, taken, &pause_ns);
     }
@@ -214,7 +227,8 @@ static void run_connect_job(stel__job *job) {
 }
 
 static int connect_once(stel__call *c, const struct sockaddr *address, socklen_t bytes) {
-    if ((c->facts & STEL__SLOT_NONBLOCK) || !stel__call_on_socket(c) || stel__call_kind(c) == STEL__SLOT_PACKET)
+    stel__slot_mark mark; /* nobody waits by it */
+    if (stel__call_nonblocking(c, &mark) || !stel__call_on_socket(c) || stel__call_kind(c) == STEL__SLOT_PACKET)
         return stel__sys_connect(c->fd, address, bytes);
     connect_job j = { .job = { .run = run_connect_job }, .fd = c->fd, .address = address, .bytes = bytes };
     int rc = stel__job_run_somehow(&j.job, c->waiter);

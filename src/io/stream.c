@@ -11,11 +11,12 @@ static ssize_t in(int fd, const struct iovec *iov, int count) {
             if (!to.total) return stel__call_end(&c, 0); /* as read(2): recv(2) would wait */
             ssize_t n = stel__socket_in(&c, &to, 0);
             if (STEL__LIKELY(n != -ENOTSOCK)) return n;
-            stel__slot_forget(c.slot); /* the number was given to another file behind our back */
-            rc = stel__call_facts(&c);
+            rc = stel__call_look_afresh(&c); /* the number was given to another file behind our back */
             continue;
         }
-        return stel__call_kind(&c) == STEL__SLOT_FILE ? stel__file_in(&c, &to, -1) : stel__other_in(&c, &to);
+        if (stel__call_kind(&c) != STEL__SLOT_FILE) return stel__other_in(&c, &to);
+        ssize_t n = stel__file_in(&c, &to, -1);
+        if (n != STEL__FILE_NO_MORE) return n;
     }
     return rc;
 }
@@ -29,11 +30,12 @@ static ssize_t out(int fd, const struct iovec *iov, int count) {
         if (STEL__LIKELY(stel__call_on_socket(&c))) {
             ssize_t n = stel__socket_out(&c, &from, 0);
             if (STEL__LIKELY(n != -ENOTSOCK)) return n;
-            stel__slot_forget(c.slot);
-            rc = stel__call_facts(&c);
+            rc = stel__call_look_afresh(&c);
             continue;
         }
-        return stel__call_kind(&c) == STEL__SLOT_FILE ? stel__file_out(&c, &from, -1) : stel__other_out(&c, &from);
+        if (stel__call_kind(&c) != STEL__SLOT_FILE) return stel__other_out(&c, &from);
+        ssize_t n = stel__file_out(&c, &from, -1);
+        if (n != STEL__FILE_NO_MORE) return n;
     }
     return rc;
 }
@@ -86,6 +88,8 @@ int stel_wait_fd(int fd, short events) {
     events = (short)(events & askable);
     stel__call c;
     int rc = events ? stel__call_begin(&c, fd) : -EINVAL;
+    /* It may have been one when we looked, long ago. */
+    if (rc == 0 && stel__call_kind(&c) == STEL__SLOT_FILE) rc = stel__call_look_afresh(&c);
     if (rc == 0 && stel__call_kind(&c) == STEL__SLOT_FILE) rc = -EPERM;
     for (bool first = true; rc == 0; first = false) {
         stel__slot_mark mark = stel__slot_look(c.slot);
@@ -102,5 +106,9 @@ int stel_wait_fd(int fd, short events) {
 }
 
 int stel_close(int fd) {
-    return stel__slot_close(fd);
+    return STEL__UNLIKELY(stel__io_forked()) ? -EPERM : stel__slot_close(fd);
+}
+
+int stel_fd_release(int fd) {
+    return STEL__UNLIKELY(stel__io_forked()) ? -EPERM : stel__slot_release(fd);
 }

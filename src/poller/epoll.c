@@ -15,8 +15,8 @@ _Static_assert(EPOLLIN == POLLIN && EPOLLPRI == POLLPRI && EPOLLOUT == POLLOUT &
 
 struct epoll {
     int epoll_fd, wake_fd;
-    int batch;
-    struct epoll_event events[];
+    int room; /* for so many events */
+    struct epoll_event *events;
 };
 
 static const uint64_t wake_token = UINT64_MAX;
@@ -25,15 +25,21 @@ static void epoll_destroy(void *instance) {
     struct epoll *e = instance;
     if (e->wake_fd >= 0) stel__sys_close(e->wake_fd);
     if (e->epoll_fd >= 0) stel__sys_close(e->epoll_fd);
+    stel__free(e->events);
     stel__free(e);
 }
 
 static int epoll_create_instance(void **instance, int batch) {
     if (batch < 1) return -EINVAL;
-    struct epoll *e = stel__alloc(sizeof *e + (size_t)batch * sizeof e->events[0]);
+    struct epoll *e = stel__alloc(sizeof *e);
     if (!e) return -ENOMEM;
-    e->batch = batch;
-    e->wake_fd = -1;
+    e->epoll_fd = e->wake_fd = -1;
+    e->room = batch;
+    e->events = stel__alloc((size_t)batch * sizeof e->events[0]);
+    if (!e->events) {
+        epoll_destroy(e);
+        return -ENOMEM;
+    }
     int rc = e->epoll_fd = stel__sys_epoll_create1(EPOLL_CLOEXEC);
     if (rc >= 0) rc = e->wake_fd = stel__sys_eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (rc >= 0) {
@@ -60,6 +66,15 @@ static int epoll_disarm(void *instance, int fd) {
     return stel__sys_epoll_ctl(e->epoll_fd, EPOLL_CTL_DEL, fd, &none);
 }
 
+/* More events than ever before are wanted. Without memory for it, those that there is room for. */
+STEL__COLD static int epoll_grow(struct epoll *e, int n) {
+    struct epoll_event *events = stel__alloc((size_t)n * sizeof *events);
+    if (!events) return e->room;
+    stel__free(e->events);
+    e->events = events;
+    return e->room = n;
+}
+
 static int epoll_wait_for(void *instance, stel_backend_event *events, int n, int64_t until) {
     struct epoll *e = instance;
     struct timespec length = { 0, 0 };
@@ -70,7 +85,7 @@ static int epoll_wait_for(void *instance, stel_backend_event *events, int n, int
             length.tv_nsec = ns % 1000000000;
         }
     }
-    int most = n < e->batch ? n : e->batch;
+    int most = STEL__UNLIKELY(n > e->room) ? epoll_grow(e, n) : n;
     int got = stel__sys_epoll_pwait2(e->epoll_fd, e->events, most, until == STEL_FOREVER ? NULL : &length, NULL);
     if (got < 0) return got == -EINTR ? 0 : got;
     int filled = 0;

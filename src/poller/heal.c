@@ -6,6 +6,10 @@
  * waiters look again. -EBADF: it was closed; they are told so. Otherwise it has become something that cannot be waited
  * for; they look again.
  *
+ * -EEXIST may also be said of a registration from an earlier life: a file that was waited on under this number, went
+ * away while it lived on under another one, and has come back. Its events carry the old token and are dropped, and that
+ * is noticed (strayed): then it is taken out and put in again.
+ *
  * No clock is read when a waiter parks. A slot counts the waits that were begun on it; heal notes the count and when it
  * is due, and acts when it comes by later and nothing was begun since. The next visits to the same wait come after
  * twice the time each, so ten thousand idle connections cost a thousand system calls a second at the most and not a
@@ -18,6 +22,11 @@ enum { FIRST_MS = 100, STEPS_MAX = 7 }; /* 100 ms, 200, ... 12.8 s */
 /* Under the lock: register again; what is owed to the waiters is gathered in wakes. */
 static void register_again(stel__slot *s, int fd, stel__poller *p, stel__wakes *wakes) {
     int rc = stel__poller_arm(p, fd, stel__slot_token(s, fd));
+    if (rc == -EEXIST && s->strayed) {
+        s->strayed = false;
+        (void)stel__poller_disarm(p, fd);
+        rc = stel__poller_arm(p, fd, stel__slot_token(s, fd)) == 0 ? -EEXIST : rc; /* else: the next visit finds out */
+    }
     if (rc == -EEXIST || rc == -ENOMEM || rc == -ENOSPC) return;
     wakes->which = rc == -EBADF ? STEL__SLOT_CLOSED : STEL__SLOT_CHANGED;
     stel__slot_new_life(s, wakes);

@@ -39,8 +39,10 @@ void stel__slot_choose(stel__slot *s, stel__wakes *wakes, bool (*chosen)(const s
                        const void *argument);
 void stel__wakes_pay(stel__wakes *wakes);
 /* Under s->lock. */
-void stel__slot_enlist(stel__slot *s, stel__waiter *w, stel__poller *p, short events, unsigned flags);
-void stel__slot_delist(stel__slot *s, stel__waiter *w); /* if it is still on the list */
+void stel__slot_enlist(stel__slot *s, stel__node *n, const stel__waiter *w, stel__poller *p, short events,
+                       unsigned flags);
+bool stel__slot_delist(stel__slot *s, stel__node *n); /* false: it was chosen, and n->which says why */
+int stel__slot_arm(stel__slot *s, int fd, stel__poller *p);
 void stel__slot_new_life(stel__slot *s, stel__wakes *wakes);
 bool stel__slot_moved(const stel__slot *s, stel__slot_mark mark, short events);
 static inline uint64_t stel__slot_token(const stel__slot *s, int fd) {
@@ -51,7 +53,14 @@ static inline uint64_t stel__slot_token(const stel__slot *s, int fd) {
 int stel__slot_outcome(stel__slot *s, stel__slot_mark mark, int which);
 
 /* A plain thread's way to wait: see slot_thread.c. */
-int stel__slot_wait_thread(stel__slot *s, int fd, stel__waiter *w, stel__slot_mark mark, short events);
+int stel__slot_wait_thread(stel__slot *s, int fd, stel__waiter *w, stel__slot_mark mark, short events,
+                           enum stel__reason reason);
+int stel__thread_eventfd(void); /* the calling thread's own, or an error */
+/* Asleep on fds, the last of which is the thread's eventfd, while the wait is PREPARED. 0: something has happened; or
+ * an error, -ETIMEDOUT also at `until`. */
+int stel__thread_sleep(stel__waiter *w, struct pollfd *fds, nfds_t n, int64_t until);
+/* The end of such a wait, off all lists. code: what sleep said. A waker's which, or a negative code. */
+int stel__thread_awake(stel__waiter *w, int wake_fd, int code);
 
 /* A backend's event: poll(2) bits for the number and generation in token. */
 void stel__slot_event(uint64_t token, int32_t events);

@@ -10,15 +10,16 @@ struct stel__poller {
     const stel_backend_ops *ops;
     const char *name;
     void *instance;
-    int batch;
     /* atomic */
+    _Atomic int batch;      /* a setting: events to be taken in one poll; relaxed, obeyed sooner or later */
     _Atomic int registered; /* descriptors registered, as far as we know; a hint: whether polling makes sense */
     /* whoever waits or polls */
     _Atomic uint64_t polls; /* read by figures */
     /* whoever heals */
     uint32_t heal_cursor;
     /* whoever waits or polls */
-    stel_backend_event events[];
+    stel_backend_event *events;
+    int room;
 };
 
 static stel__poller *(*poller_of_runtime)(stel_runtime *);
@@ -38,13 +39,16 @@ int stel__poller_create(stel__poller **out, const char *backend, int batch) {
     if (!backend || !*backend || strcmp(backend, "auto") == 0) backend = "epoll";
     const stel_backend_ops *ops = stel__backend_find(backend, &name);
     if (!ops || !(ops->capabilities & STEL_BACKEND_READINESS) || batch < 1 || batch > BATCH_MAX) return -EINVAL;
-    stel__poller *p = stel__alloc(sizeof *p + (size_t)batch * sizeof p->events[0]);
+    stel__poller *p = stel__alloc(sizeof *p);
     if (!p) return -ENOMEM;
     p->ops = ops;
     p->name = name;
-    p->batch = batch;
-    int rc = ops->create(&p->instance, batch);
+    p->events = stel__alloc((size_t)batch * sizeof p->events[0]);
+    p->room = batch;
+    stel__poller_set_batch(p, batch);
+    int rc = p->events ? ops->create(&p->instance, batch) : -ENOMEM;
     if (rc < 0) {
+        stel__free(p->events);
         stel__free(p);
         return rc;
     }
@@ -56,6 +60,7 @@ void stel__poller_destroy(stel__poller *p) {
     if (!p) return;
     stel__slot_forget_poller(p);
     p->ops->destroy(p->instance);
+    stel__free(p->events);
     stel__free(p);
 }
 
@@ -83,8 +88,24 @@ void stel__poller_heal(stel__poller *p, int64_t now) {
     stel__slot_heal_some(p, &p->heal_cursor, now);
 }
 
+void stel__poller_set_batch(stel__poller *p, int batch) {
+    STEL__ASSERT(batch >= 1 && batch <= BATCH_MAX);
+    stel__store_relaxed(&p->batch, batch);
+}
+
+/* The batch was raised: more room, or without memory for it the batch that there is room for. */
+STEL__COLD static int grow(stel__poller *p, int batch) {
+    stel_backend_event *events = stel__alloc((size_t)batch * sizeof *events);
+    if (!events) return p->room;
+    stel__free(p->events);
+    p->events = events;
+    return p->room = batch;
+}
+
 static void take(stel__poller *p, int64_t until) {
-    int n = p->ops->wait(p->instance, p->events, p->batch, until);
+    int batch = stel__load_relaxed(&p->batch);
+    if (STEL__UNLIKELY(batch > p->room)) batch = grow(p, batch);
+    int n = p->ops->wait(p->instance, p->events, batch, until);
     stel__count(&p->polls, 1);
     if (STEL__UNLIKELY(n < 0))
         stel__die("backend %s cannot wait any more: %s (was one of its descriptors closed?)", p->name,

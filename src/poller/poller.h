@@ -18,6 +18,7 @@ typedef struct stel__poller stel__poller; /* one a runtime: an instance of a bac
  * Errors: -EINVAL (no such backend, or it cannot tell readiness), -ENOMEM, and what the backend says: -EMFILE and
  * -ENFILE when there are no descriptors for it. */
 int stel__poller_create(stel__poller **out, const char *backend, int batch);
+void stel__poller_set_batch(stel__poller *p, int batch); /* from the next poll on, if there is memory for it */
 void stel__poller_destroy(stel__poller *p); /* its descriptors are re-registered elsewhere when waited for again */
 const char *stel__poller_backend_name(const stel__poller *p);
 stel__idle_hook stel__poller_hook(stel__poller *p); /* for sched */
@@ -66,6 +67,7 @@ typedef struct stel__slot {
     uint16_t waits;      /* waits that were begun: how heal knows an old one */
     uint16_t heal_seen;
     uint8_t heal_step;
+    bool strayed; /* an event came that carried an old life's token: what is registered may be that */
 } STEL__ALIGNED(STEL__CACHE_LINE) stel__slot;
 
 enum { STEL__SLOT_SEGMENT = 512, STEL__SLOT_SEGMENTS = 65536 };
@@ -93,7 +95,8 @@ static inline stel__slot_mark stel__slot_look(stel__slot *s) {
     return m;
 }
 
-enum { STEL__SLOT_ACCEPTOR = 1, STEL__SLOT_LOOK_AGAIN = 0x4000 };
+/* ACCEPTOR: the stop of its runtime ends the wait. CHILD: it is shown as a wait for a child process. */
+enum { STEL__SLOT_ACCEPTOR = 1, STEL__SLOT_CHILD = 2, STEL__SLOT_LOOK_AGAIN = 0x4000 };
 /* Wait until fd is ready for one of events (POLLIN, POLLOUT, POLLPRI), unless it may have become so since mark was
  * taken. The events that held when it became ready, or STEL__SLOT_LOOK_AGAIN: whatever there is to do, try it again.
  * Errors: -EBADF (closed since), -EPERM (never waited for), -ETIMEDOUT, -ECANCELED, -ESHUTDOWN (an acceptor's, its
@@ -108,5 +111,28 @@ int stel__slot_close(int fd);
 int stel__slot_probe(stel__slot *s, int fd, unsigned *facts);
 /* What we knew was wrong (the number changed behind our back): to be probed again. */
 void stel__slot_forget(stel__slot *s);
+
+/* Forget all that is known of fd, in the backend too; whoever waits on it looks again. 0, or -EBADF: no number. */
+int stel__slot_release(int fd);
+
+/* ---- many slots at once: see slot_many.c ---- */
+
+typedef struct stel__slot_watch {
+    stel__node node;
+    stel__slot *slot; /* NULL: pass it over */
+    stel__slot_mark mark;
+    int fd;
+    short events; /* as for poll(2); 0: hang-ups and errors only */
+    bool listed, closed;
+} stel__slot_watch;
+
+/* Begin to watch fd: 0 or slot_at's errors. */
+int stel__slot_watch_begin(stel__slot_watch *watch, int fd, short events);
+/* Before the system call that may say that nothing is ready. */
+void stel__slots_look(stel__slot_watch *watches, size_t n);
+/* Wait until one of them may have become ready since slots_look. 0: look again; `closed` is set in those that were
+ * closed since they were first looked at. Errors: -ETIMEDOUT (also at `until`), -ECANCELED, -ENOMEM, -ENOSPC; a plain
+ * thread's also -EMFILE. room: n + 1 of them, for plain threads. */
+int stel__slots_wait(stel__slot_watch *watches, size_t n, stel__waiter *w, int64_t until, struct pollfd *room);
 
 #endif

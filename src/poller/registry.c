@@ -32,6 +32,7 @@ static bool complete(const stel_backend_ops *o) {
 }
 
 int stel_backend_register(const char *name, const stel_backend_ops *ops) {
+    if (stel__load_relaxed(&stel__forked)) return -EPERM;
     if (!name || !*name || strlen(name) >= NAME_BYTES || strcmp(name, "auto") == 0 || !complete(ops)) return -EINVAL;
     int rc = 0;
     stel__lock_take(&table_lock);

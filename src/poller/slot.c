@@ -69,6 +69,7 @@ STEL__COLD stel__slot *stel__slot_make(int fd, int *error) {
         *error = -EMFILE;
         return NULL;
     }
+    stel__fork_watch(); /* there may be no runtime that has done so */
     _Atomic(stel__slot *) *place = &stel__slot_segments[fd / STEL__SLOT_SEGMENT];
     stel__slot *mine = stel__alloc_aligned(STEL__CACHE_LINE, STEL__SLOT_SEGMENT * sizeof *mine);
     if (!mine) {
@@ -90,12 +91,13 @@ STEL__COLD stel__slot *stel__slot_make(int fd, int *error) {
 
 /* ---- the list; all under the lock ---- */
 
-void stel__slot_enlist(stel__slot *s, stel__waiter *w, stel__poller *p, short events, unsigned flags) {
-    w->node.element = p;
-    w->node.waiter = w->index;
-    w->node.flags = (uint16_t)(STEL__NODE_QUEUED | (events & STEL__NODE_EVENTS) |
-                               (flags & STEL__SLOT_ACCEPTOR ? STEL__NODE_ACCEPTOR : 0));
-    stel__list_push_tail(&s->waiters, &w->node.link);
+void stel__slot_enlist(stel__slot *s, stel__node *n, const stel__waiter *w, stel__poller *p, short events,
+                       unsigned flags) {
+    n->element = p;
+    n->waiter = w->index;
+    n->flags = (uint16_t)(STEL__NODE_QUEUED | (events & STEL__NODE_EVENTS) |
+                          (flags & STEL__SLOT_ACCEPTOR ? STEL__NODE_ACCEPTOR : 0));
+    stel__list_push_tail(&s->waiters, &n->link);
     stel__count(&s->parked, 1); /* heal reads it without the lock; a stale value costs a round */
     s->waits++;
 }
@@ -106,8 +108,10 @@ static void take_off(stel__slot *s, stel__node *n) {
     stel__count(&s->parked, UINT32_MAX);
 }
 
-void stel__slot_delist(stel__slot *s, stel__waiter *w) {
-    if (w->node.flags & STEL__NODE_QUEUED) take_off(s, &w->node);
+bool stel__slot_delist(stel__slot *s, stel__node *n) {
+    if (!(n->flags & STEL__NODE_QUEUED)) return false;
+    take_off(s, n);
+    return true;
 }
 
 void stel__slot_choose(stel__slot *s, stel__wakes *wakes, bool (*chosen)(const stel__node *, const void *),
@@ -119,6 +123,7 @@ void stel__slot_choose(stel__slot *s, stel__wakes *wakes, bool (*chosen)(const s
         if (chosen && !chosen(n, argument)) continue;
         stel__ticket ticket = stel__node_ticket(n);
         take_off(s, n);
+        n->which = wakes->which; /* for who has many nodes: each may be taken off for a reason of its own */
         if (wakes->n < STEL__WAKES_ROOM)
             wakes->tickets[wakes->n++] = ticket;
         else
@@ -171,6 +176,8 @@ void stel__slot_event(uint64_t token, int32_t events) {
         if (events & WRITABLE) stel__store_release(&s->ready_out, stel__load_relaxed(&s->ready_out) + 1);
         if (events & (POLLRDHUP | POLLHUP | POLLERR | POLLPRI)) stel__or_acq_rel(&s->facts, STEL__SLOT_NO_HINT);
         stel__slot_choose(s, &wakes, waits_for, &for_whom);
+    } else {
+        s->strayed = true; /* for heal.c */
     }
     stel__lock_give(&s->lock);
     stel__wakes_pay(&wakes);
@@ -179,7 +186,7 @@ void stel__slot_event(uint64_t token, int32_t events) {
 /* ---- waiting ---- */
 
 /* Under the lock. */
-static int arm(stel__slot *s, int fd, stel__poller *p) {
+int stel__slot_arm(stel__slot *s, int fd, stel__poller *p) {
     uint64_t token = stel__slot_token(s, fd);
     int rc = stel__poller_arm(p, fd, token);
     if (rc == -EEXIST) {
@@ -190,10 +197,12 @@ static int arm(stel__slot *s, int fd, stel__poller *p) {
     if (rc < 0) return rc;
     stel__poller_registered(p, 1);
     s->armed = p;
+    s->strayed = false;
     return 0;
 }
 
-static enum stel__reason reason_of(short events) {
+static enum stel__reason reason_of(short events, unsigned flags) {
+    if (flags & STEL__SLOT_CHILD) return STEL__WAIT_CHILD;
     if ((events & POLLOUT) == 0) return STEL__WAIT_FD_IN;
     return events & (POLLIN | POLLPRI) ? STEL__WAIT_FD_ANY : STEL__WAIT_FD_OUT;
 }
@@ -207,11 +216,11 @@ static int enter(stel__slot *s, int fd, stel__waiter *w, stel__slot_mark mark, s
     if ((flags & STEL__SLOT_ACCEPTOR) && stel_stopping()) return -ESHUTDOWN;
     stel__poller *p = stel__poller_self();
     if (STEL__UNLIKELY(s->armed != p)) {
-        int rc = arm(s, fd, p);
+        int rc = stel__slot_arm(s, fd, p);
         if (rc < 0) return rc;
     }
-    stel__wait_begin(w, reason_of(events));
-    stel__slot_enlist(s, w, p, events, flags);
+    stel__wait_begin(w, reason_of(events, flags));
+    stel__slot_enlist(s, &w->node, w, p, events, flags);
     return 0;
 }
 
@@ -226,7 +235,7 @@ int stel__slot_outcome(stel__slot *s, stel__slot_mark mark, int which) {
 int stel__slot_wait(stel__slot *s, int fd, stel__waiter *w, stel__slot_mark mark, short events, unsigned flags) {
     STEL__CHECK((events & ASKABLE) != 0 && (events & ~ASKABLE) == 0);
     if (stel__load_relaxed(&stel__forked)) return -EPERM; /* no partner: set before the child runs anything */
-    if (stel__waiter_is_thread(w)) return stel__slot_wait_thread(s, fd, w, mark, events);
+    if (stel__waiter_is_thread(w)) return stel__slot_wait_thread(s, fd, w, mark, events, reason_of(events, flags));
     stel__lock_take(&s->lock);
     int rc = enter(s, fd, w, mark, events, flags);
     stel__lock_give(&s->lock);
@@ -236,7 +245,7 @@ int stel__slot_wait(stel__slot *s, int fd, stel__waiter *w, stel__slot_mark mark
     if (rc >= 0) return stel__slot_outcome(s, mark, rc);
     /* Chosen at the last moment or not, nothing was taken that would be lost with us. */
     stel__lock_take(&s->lock);
-    stel__slot_delist(s, w);
+    (void)stel__slot_delist(s, &w->node);
     stel__lock_give(&s->lock);
     return rc;
 }
@@ -327,4 +336,20 @@ void stel__slot_forget(stel__slot *s) {
     stel__slot_new_life(s, &wakes);
     stel__lock_give(&s->lock);
     stel__wakes_pay(&wakes);
+}
+
+int stel__slot_release(int fd) {
+    int error;
+    stel__slot *s = stel__slot_at(fd, &error);
+    if (!s) return error == -EBADF ? error : 0; /* nothing is known of it */
+    stel__wakes wakes = { .n = 0, .which = STEL__SLOT_CHANGED };
+    stel__lock_take(&s->lock);
+    /* Taken out of the backend as well: the file may live on under another number, and report for ever. Under the lock,
+     * as a poller that goes away visits the slot first. If the number means another file by now there is nothing to
+     * take out, and no harm. */
+    if (s->armed) (void)stel__poller_disarm(s->armed, fd);
+    stel__slot_new_life(s, &wakes);
+    stel__lock_give(&s->lock);
+    stel__wakes_pay(&wakes);
+    return 0;
 }

@@ -1,4 +1,4 @@
-/* How a plain thread waits on a descriptor: asleep in ppoll(2) on the descriptor itself and on an eventfd of the
+/* How a plain thread waits on descriptors: asleep in ppoll(2) on the descriptors themselves and on an eventfd of the
  * thread's own, through which whoever closes the number wakes it. Nothing is registered with a backend: the thread may
  * have no runtime.
  *
@@ -25,7 +25,7 @@ static void make_key(void) {
     key_error = pthread_key_create(&key, close_eventfd);
 }
 
-static int eventfd_of_thread(void) {
+int stel__thread_eventfd(void) {
     pthread_once(&key_once, make_key);
     if (key_error) return -key_error;
     intptr_t value = (intptr_t)pthread_getspecific(key);
@@ -49,19 +49,17 @@ static int64_t next_limit(const stel__waiter *w, int64_t now) {
     return until;
 }
 
-/* Returns poll(2) events of fd, 0: woken, or a negative code. The wait is still PREPARED. */
-static int sleep_in_ppoll(stel__waiter *w, int fd, int wake_fd, short events) {
+int stel__thread_sleep(stel__waiter *w, struct pollfd *fds, nfds_t n, int64_t until) {
     for (int step = 0;; step += step < STEPS_MAX) {
-        int64_t now = stel__clock_now(), again = now + ((int64_t)FIRST_NS << step), until = next_limit(w, now);
-        int64_t ns = (until < again ? until : again) - now;
+        int64_t now = stel__clock_now(), again = now + ((int64_t)FIRST_NS << step), limit = next_limit(w, now);
+        if (until < limit) limit = until;
+        if (again < limit) limit = again;
+        int64_t ns = limit > now ? limit - now : 0;
         struct timespec length = { ns / 1000000000, ns % 1000000000 };
-        struct pollfd fds[2] = { { .fd = fd, .events = events }, { .fd = wake_fd, .events = POLLIN } };
-        int rc = stel__sys_ppoll(fds, 2, &length, NULL);
+        int rc = stel__sys_ppoll(fds, n, &length, NULL);
         if (rc < 0 && rc != -EINTR) return rc;
-        if (rc > 0) {
-            if (fds[1].revents) return 0;
-            return fds[0].revents & POLLNVAL ? -EBADF : fds[0].revents;
-        }
+        if (rc > 0) return 0;
+        if (stel__clock_now() >= until) return -ETIMEDOUT;
         rc = stel__wait_check(w);
         if (rc < 0) return rc;
     }
@@ -75,8 +73,16 @@ static void drain(int wake_fd) {
     }
 }
 
-int stel__slot_wait_thread(stel__slot *s, int fd, stel__waiter *w, stel__slot_mark mark, short events) {
-    int wake_fd = eventfd_of_thread();
+int stel__thread_awake(stel__waiter *w, int wake_fd, int code) {
+    int rc = stel__waiter_thread_finish(w, code < 0 ? code : -EAGAIN);
+    if (rc >= 0) drain(wake_fd);
+    stel__waiter_thread_eventfd(w, -1);
+    return rc;
+}
+
+int stel__slot_wait_thread(stel__slot *s, int fd, stel__waiter *w, stel__slot_mark mark, short events,
+                           enum stel__reason reason) {
+    int wake_fd = stel__thread_eventfd();
     if (wake_fd < 0) return wake_fd;
     int rc = stel__wait_check(w);
     if (rc < 0) return rc;
@@ -87,22 +93,22 @@ int stel__slot_wait_thread(stel__slot *s, int fd, stel__waiter *w, stel__slot_ma
     else if (stel__slot_moved(s, mark, events))
         rc = STEL__SLOT_LOOK_AGAIN;
     if (rc == 0) {
-        stel__wait_begin(w, events & POLLOUT ? STEL__WAIT_FD_OUT : STEL__WAIT_FD_IN);
+        stel__wait_begin(w, reason);
         stel__waiter_thread_eventfd(w, wake_fd);
-        stel__slot_enlist(s, w, NULL, events, 0);
+        stel__slot_enlist(s, &w->node, w, NULL, events, 0);
     }
     stel__lock_give(&s->lock);
     if (rc != 0) return rc;
 
-    int slept = sleep_in_ppoll(w, fd, wake_fd, events);
-    /* Off the list first: after that nobody can choose us any more, and finish tells whether somebody has. */
+    struct pollfd fds[2] = { { .fd = fd, .events = events }, { .fd = wake_fd, .events = POLLIN } };
+    int slept = stel__thread_sleep(w, fds, 2, STEL_FOREVER);
+    if (slept == 0 && !fds[1].revents && (fds[0].revents & POLLNVAL)) slept = -EBADF;
+    /* Off the list first: after that nobody can choose us any more, and the end tells whether somebody has. */
     stel__lock_take(&s->lock);
-    stel__slot_delist(s, w);
+    (void)stel__slot_delist(s, &w->node);
     stel__lock_give(&s->lock);
-    rc = stel__waiter_thread_finish(w, slept < 0 ? slept : -EAGAIN);
-    if (rc >= 0) drain(wake_fd);
-    stel__waiter_thread_eventfd(w, -1);
+    rc = stel__thread_awake(w, wake_fd, slept);
     if (rc >= 0) return stel__slot_outcome(s, mark, rc);
     if (slept < 0) return slept;
-    return stel__slot_outcome(s, mark, slept ? slept & 0x3fff : STEL__SLOT_LOOK_AGAIN);
+    return stel__slot_outcome(s, mark, fds[0].revents ? fds[0].revents & 0x3fff : STEL__SLOT_LOOK_AGAIN);
 }

@@ -4,6 +4,7 @@
 
 #include "check_fiber.h"
 #include "poller/poller.h"
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
@@ -57,6 +58,27 @@ static inline void on_all_kinds(stel_fn *body) {
     ck_assert_int_eq(run_in_runtime(1, body, NULL), 0);
     ck_assert_int_eq(run_in_runtime(2, body, NULL), 0);
     ck_assert_int_eq(body(NULL), 0);
+}
+
+/* A call that would wait for ever is cut short by the deadline, by cancellation (before, and while it waits), and leaves
+ * nothing behind. */
+static inline void check_limits(stel_fn *call, void *arg) {
+    {
+        STEL_TIMEOUT(STEL_MS(10));
+        FIBER_ASSERT_EQ(call(arg), -ETIMEDOUT);
+        FIBER_ASSERT(stel_timed_out());
+        FIBER_ASSERT_EQ(call(arg), -ETIMEDOUT); /* as every later one in the block */
+    }
+    if (!stel_self()) return;
+    for (int i = 0; i < 2; i++) {
+        stel_fiber f;
+        int result;
+        FIBER_OK(stel_spawn(&f, call, arg));
+        if (i) FIBER_OK(stel_sleep(STEL_MS(3))); /* it waits by then, most likely; if not, that is tested once more */
+        FIBER_OK(stel_cancel(f));
+        FIBER_OK(stel_join(f, &result));
+        FIBER_ASSERT_EQ(result, -ECANCELED);
+    }
 }
 
 /* A pair of connected TCP sockets: [0] made by stel_dial, [1] by stel_accept. */

@@ -123,6 +123,14 @@ START_TEST(errors) {
 }
 END_TEST
 
+START_TEST(errors_on_an_old_kernel) {
+    stel__fault_set(STEL__FAULT_PWRITEV2, 1, EOPNOTSUPP, true);
+    stel__fault_set(STEL__FAULT_PREADV2, 1, EOPNOTSUPP, true);
+    on_all_kinds(ends_and_errors);
+    stel__fault_clear();
+}
+END_TEST
+
 /* ---- a peer that is gone: -EPIPE, and nobody hears SIGPIPE ---- */
 
 static _Atomic int signals;
@@ -334,5 +342,5 @@ START_TEST(reader_and_writer) {
 }
 END_TEST
 
-TEST_MAIN("io/stream", bulk, bulk_on_an_old_kernel, errors, no_sigpipe, deadline, cancellation, several_readers,
-          reader_and_writer)
+TEST_MAIN("io/stream", bulk, bulk_on_an_old_kernel, errors, errors_on_an_old_kernel, no_sigpipe, deadline, cancellation,
+          several_readers, reader_and_writer)

@@ -29,6 +29,7 @@ typedef struct stel__key {
     uint8_t type;       /* enum stel__key_type */
     bool automatic;     /* "auto" may be written */
     bool zero;          /* 0 may be written */
+    bool live;          /* may be changed while the runtime lives */
     uint16_t offset;    /* in stel_config */
     uint16_t width;     /* bytes there */
     const char *off;    /* the word for -1, or NULL when -1 is no value */

@@ -57,7 +57,8 @@ static void stir(stel__guardian *g, int64_t now) {
 static void housekeeping(stel_runtime *rt, int64_t now) {
     stel__guardian *g = &rt->guardian;
     if (now >= g->heal_at) {
-        if (rt->hook.armed(rt->hook.context)) stel__poller_heal(rt->poller, now);
+        stel__life *life = stel__runtime_life(rt);
+        if (life->hook.armed(life->hook.context)) stel__poller_heal(life->poller, now);
         g->heal_at = now + g->heal_every;
         if (g->heal_every < HEAL_LAST_NS) g->heal_every *= 2; /* a tick that finds work resets it */
     }
@@ -72,8 +73,9 @@ static void housekeeping(stel_runtime *rt, int64_t now) {
 /* Ticks and chores. Returns when there is something to do again. */
 static int64_t keep_watch(stel_runtime *rt, int64_t now) {
     stel__guardian *g = &rt->guardian;
+    stel__life *life = stel__runtime_life(rt);
     if (now >= g->tick_at) {
-        enum stel__tick found = stel__sched_tick(rt->sched, now, TICK_NS);
+        enum stel__tick found = stel__sched_tick(life->sched, now, TICK_NS);
         bool idle = found == STEL__TICK_ASLEEP;
         int64_t slower = earlier(2 * g->interval, TICK_MOVING_LAST_NS);
         if (!idle) stir(g, now);
@@ -81,7 +83,7 @@ static int64_t keep_watch(stel_runtime *rt, int64_t now) {
         g->tick_at = now + g->interval;
         if (idle && g->interval < TICK_LAST_NS) {
             g->interval *= 2;
-        } else if (idle && stel__sched_guard_sleep(rt->sched)) {
+        } else if (idle && stel__sched_guard_sleep(life->sched)) {
             g->asleep = true;
             g->tick_at = STEL_FOREVER;
         }
@@ -89,7 +91,7 @@ static int64_t keep_watch(stel_runtime *rt, int64_t now) {
     housekeeping(rt, now);
     int64_t until = g->tick_at;
     /* Whoever parks on a descriptor later than this look leaves sleep first, and wakes us. */
-    if (rt->hook.armed(rt->hook.context)) until = earlier(until, g->heal_at);
+    if (life->hook.armed(life->hook.context)) until = earlier(until, g->heal_at);
     if (g->scavenges_due) until = earlier(until, g->scavenge_at);
     return until;
 }
@@ -101,12 +103,12 @@ static void watch(stel_runtime *rt) {
         uint32_t seen = stel__load_acquire(&rt->signal); /* pairs with the add in signal */
         int64_t now = stel__clock_now();
         int64_t until = stel__runtime_drive_stop(rt, now);
-        if (stel__runtime_state(rt) == STEL__RUNTIME_HALTED) return;
+        if (g->over) return; /* not by the state: a restart may have changed it again */
         until = earlier(until, keep_watch(rt, now));
         if (until > now) (void)stel__futex_wait(&rt->signal, seen, until);
         if (stel__load_acquire(&rt->signal) == seen) continue; /* by the clock: if asleep for good, still so */
         if (g->asleep) {
-            stel__sched_guard_awake(rt->sched);
+            stel__sched_guard_awake(stel__runtime_life(rt)->sched);
             g->asleep = false;
         }
         now = stel__clock_now();
@@ -117,31 +119,37 @@ static void watch(stel_runtime *rt) {
 
 static void *guardian_main(void *arg) {
     stel_runtime *rt = arg;
+    stel__life *life = stel__runtime_life(rt);
     /* acquire: pairs with the release in open_gate */
-    for (uint32_t gate; (gate = stel__load_acquire(&rt->gate)) != GATE_OPEN;) {
+    for (uint32_t gate; (gate = stel__load_acquire(&life->gate)) != GATE_OPEN;) {
         if (gate == GATE_AWAY) return NULL;
-        (void)stel__futex_wait(&rt->gate, GATE_SHUT, STEL_FOREVER);
+        (void)stel__futex_wait(&life->gate, GATE_SHUT, STEL_FOREVER);
     }
     watch(rt);
     return NULL;
 }
 
 int stel__guardian_start(stel_runtime *rt) {
-    stel__store_relaxed(&rt->gate, GATE_SHUT);
-    return stel__thread_start(&rt->guardian_thread, "stel-guardian", guardian_main, rt);
+    STEL__ASSERT(!rt->has_guardian);
+    stel__store_relaxed(&stel__runtime_life(rt)->gate, GATE_SHUT);
+    rt->guardian = (stel__guardian){ 0 };
+    int rc = stel__thread_start(&rt->guardian_thread, "stel-guardian", guardian_main, rt);
+    rt->has_guardian = rc == 0;
+    return rc;
 }
 
 static void open_gate(stel_runtime *rt, uint32_t gate) {
-    stel__store_release(&rt->gate, gate); /* pairs with guardian_main */
-    stel__futex_wake(&rt->gate, 1);
+    stel__life *life = stel__runtime_life(rt);
+    stel__store_release(&life->gate, gate); /* pairs with guardian_main */
+    stel__futex_wake(&life->gate, 1);
 }
 
 void stel__guardian_admit(stel_runtime *rt) {
     open_gate(rt, GATE_OPEN);
 }
 
-bool stel__guardian_admitted(const stel_runtime *rt) {
-    return stel__load_acquire(&rt->gate) == GATE_OPEN; /* pairs with open_gate */
+bool stel__guardian_admitted(const stel__life *life) {
+    return stel__load_acquire(&life->gate) == GATE_OPEN; /* pairs with open_gate */
 }
 
 void stel__guardian_dismiss(stel_runtime *rt) {
@@ -150,7 +158,8 @@ void stel__guardian_dismiss(stel_runtime *rt) {
 }
 
 void stel__guardian_join(stel_runtime *rt) {
-    pthread_join(rt->guardian_thread, NULL);
+    if (rt->has_guardian) pthread_join(rt->guardian_thread, NULL);
+    rt->has_guardian = false;
 }
 
 void stel__guardian_signal(stel_runtime *rt) {

@@ -1,7 +1,7 @@
 /* Pins, and the list of runtimes that run, oldest first: where stel_spawn of a plain thread goes.
  *
- * A pin is held by a call from outside that must not see the workers end under its hands: a spawn, or a look at a
- * worker's clock. Such calls never wait, so neither does the guardian for long. A spawn from outside and a stop:
+ * A pin is held by a spawn from outside, which must not see the workers end, or the life replaced by a restart, under
+ * its hands. Such a call never waits, so neither does the guardian for long. A spawn from outside and a stop:
  *
  *     spawn                                     stop
  *       pins + 1                                  sched: closed = true
@@ -10,7 +10,8 @@
  *       pins - 1                                  load the count of live fibers: 0?
  *
  * By the fences one sees the other: either the spawn is refused, or the stop finds the pin; and if it found the pin
- * gone again (release here, acquire there) the fiber has been counted. */
+ * gone again (release here, acquire there) the fiber has been counted. A restart, which puts a new life in place, looks
+ * at the pins and frees the old one, has the same pair: a pin that it did not see is one that sees the new life. */
 #include "runtime/runtime.h"
 
 static struct {
@@ -18,9 +19,10 @@ static struct {
     stel__list running; /* under lock */
 } registry;
 
-void stel__runtime_pin(stel_runtime *rt) {
+stel__life *stel__runtime_pin(stel_runtime *rt) {
     stel__add_relaxed(&rt->pins, 1);
     stel__fence_seq_cst(); /* the pair of the one in pinned */
+    return stel__runtime_life(rt);
 }
 
 void stel__runtime_unpin(stel_runtime *rt) {
@@ -51,8 +53,8 @@ stel__sched *stel__registry_enter(void) {
     stel__lock_take(&registry.lock);
     if (registry.running.head) {
         stel_runtime *rt = STEL__CONTAINER(registry.running.head, stel_runtime, link);
-        stel__runtime_pin(rt); /* under the lock: remove, which comes before the last look at pins, has not been */
-        s = rt->sched;
+        s = stel__runtime_pin(rt)
+                ->sched; /* under the lock: remove, which comes before the last look at pins, has not been */
     }
     stel__lock_give(&registry.lock);
     return s;

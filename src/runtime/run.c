@@ -13,7 +13,7 @@ static int run_in(stel_runtime *rt, stel_fiber *root, void *spawn_site) {
     stel_spawn_options o = STEL_SPAWN_OPTIONS_INIT;
     o.name = "main";
     /* Before the start: a runtime that starts empty would stop at once. */
-    int rc = stel__sched_spawn(rt->sched, root, &o, root_main, rt, spawn_site);
+    int rc = stel__sched_spawn(stel__runtime_life(rt)->sched, root, &o, root_main, rt, spawn_site);
     if (rc == 0) rc = stel_runtime_start(rt);
     if (rc < 0) return rc;
     /* A deadline that the calling thread has open is not for the program it runs. */

@@ -1,88 +1,63 @@
-/* Making, starting and freeing runtimes, and the small questions about them. */
+/* Making, starting, restarting and freeing runtimes, and the small questions about them. */
 #include "runtime/runtime.h"
 #include "config/config.h"
 #include "observe/observe.h"
-#include <stdio.h>
 #include <string.h>
-
-enum { MAX_FIBERS_OF_TABLE = 1 << 24 };
 
 /* ---- create ---- */
 
 static stel__poller *poller_of(stel_runtime *rt) {
-    return rt->poller;
+    return stel__runtime_life(rt)->poller;
 }
 
 static void wire_rooms(void) {
     stel__fork_watch();
+    stel__fork_on_child(stel__sched_in_child);
     stel__overflow_install(stel__sched_describe_overflow);
     stel__poller_set_lookup(poller_of);
     stel__sched_set_default(stel__registry_enter, stel__registry_leave);
 }
 
-static int check_backend(const stel_config *c) {
-    if (!strcmp(c->backend, "auto") || stel_backend_has(c->backend)) return 0;
-    const char *names[16];
-    char list[512] = "";
-    size_t n = stel_backend_list(names, STEL__COUNT_OF(names)), used = 0;
-    for (size_t i = 0; i < n && i < STEL__COUNT_OF(names) && used < sizeof list; i++)
-        used += (size_t)snprintf(list + used, sizeof list - used, ", %s", names[i]);
-    stel__warn("error: runtime.backend: \"%s\" is not a backend (auto%s)", c->backend, list);
-    return -EINVAL;
+static void life_free(stel__life *life) {
+    if (life->sched) stel__sched_destroy(life->sched);
+    if (life->poller) stel__poller_destroy(life->poller);
+    stel__free(life);
 }
 
-/* The default: what a slot of 256 KiB holds besides its guard. */
-static size_t default_stack_bytes(void) {
-    const size_t slot = 256 << 10;
-    size_t bytes = slot;
-    while (stel__stack_class_bytes(stel__stack_class(bytes)) > slot)
-        bytes -= 4096;
-    return bytes;
-}
-
-static int settle_stack(stel_config *c) {
-    if (stel__stack_set_guard_pages(c->stack_guard_pages) < 0) {
-        stel__warn("error: runtime.stack.guard_pages: %d, but stacks with other guards exist in this process already",
-                   c->stack_guard_pages);
-        return -EINVAL;
+/* Poller and scheduler, not running. */
+static int life_new(stel__life **out, stel_runtime *rt) {
+    stel__lock_take(&rt->lock);
+    stel_config now = rt->config;
+    stel__lock_give(&rt->lock);
+    size_t bytes = sizeof(stel__life) + (size_t)now.worker_threads * sizeof(int64_t);
+    stel__life *life = stel__alloc_aligned(STEL__CACHE_LINE, bytes);
+    if (!life) return -ENOMEM;
+    int rc = stel__poller_create(&life->poller, strcmp(now.backend, "auto") ? now.backend : "epoll", now.io_batch);
+    if (rc == 0) {
+        life->hook = stel__poller_hook(life->poller);
+        rc = stel__sched_create(&life->sched, &now, rt, &life->hook);
     }
-    if (!c->stack_bytes) c->stack_bytes = default_stack_bytes();
-    if (stel__stack_class(c->stack_bytes) < 0) {
-        stel__warn("error: runtime.stack.size: %zu bytes are more than any stack has", c->stack_bytes);
-        return -EINVAL;
+    if (rc < 0) {
+        life_free(life);
+        return rc;
     }
+    stel__sched_on_guard_needed(life->sched, stel__guardian_needed, rt);
+    *out = life;
     return 0;
 }
 
-/* Everything that depends on the machine or on chance. */
-static int settle(stel_config *c) {
-    int rc = check_backend(c);
-    /* Finding out how many CPUs we may use takes a third of a millisecond of a program's start: only if it matters. */
-    int cpus = c->worker_threads && !c->enable_cpu_affinity ? 0 : stel__cpu_count();
-    if (!c->worker_threads) c->worker_threads = cpus < 1024 ? cpus : 1024;
-    if (!c->auto_shutdown) c->auto_shutdown = -1;
-    if (!c->seed) c->seed = (uint64_t)stel__clock_now() ^ ((uint64_t)stel__thread_id() << 40) ^ (uintptr_t)c;
-    if (!c->seed) c->seed = 1;
-    if (settle_stack(c) < 0) rc = -EINVAL;
-    if (c->enable_cpu_affinity && c->worker_threads > cpus)
-        stel__warn("warning: runtime.enable_cpu_affinity with %d workers for %d CPUs: some share one",
-                   c->worker_threads, cpus);
-    return rc;
+/* Under the lock, while neither guardian nor workers run. Returns the life before, which some may look at still, under
+ * a pin. */
+static stel__life *install(stel_runtime *rt, stel__life *life) {
+    stel__life *before = stel__load_relaxed(&rt->life);
+    stel__settings_apply(rt, life);       /* update_config may have been faster than we */
+    stel__store_release(&rt->life, life); /* pairs with stel__runtime_life */
+    return before;
 }
 
-static int build(stel_runtime *rt) {
-    const char *backend = strcmp(rt->config.backend, "auto") ? rt->config.backend : "epoll";
-    int rc = stel__poller_create(&rt->poller, backend, rt->config.io_batch);
-    if (rc < 0) return rc;
-    rt->hook = stel__poller_hook(rt->poller);
-    stel_config c = rt->config;
-    /* The table of fibers has this limit by itself: sched need not count for it at each spawn. */
-    if (c.max_fibers == MAX_FIBERS_OF_TABLE) c.max_fibers = 0;
-    rc = stel__sched_create(&rt->sched, &c, rt, &rt->hook);
-    if (rc < 0) return rc;
-    if (rt->config.auto_shutdown > 0) stel__sched_on_empty(rt->sched, stel__runtime_on_empty, rt);
-    stel__sched_on_guard_needed(rt->sched, stel__guardian_needed, rt);
-    return 0;
+static void wait_for_pins(stel_runtime *rt) {
+    while (stel__runtime_pinned(rt)) /* a spawn; a few instructions */
+        stel_yield();
 }
 
 int stel_runtime_create(stel_runtime **out, const stel_config *c) {
@@ -93,72 +68,141 @@ int stel_runtime_create(stel_runtime **out, const stel_config *c) {
     int rc = stel__config_adopt(&config, c);
     if (rc < 0) return rc;
     pthread_once(&wired, wire_rooms);
-    rc = settle(&config);
+    rc = stel__settings_settle(&config, false);
     if (rc < 0) return rc;
-    size_t bytes = sizeof(stel_runtime) + (size_t)config.worker_threads * sizeof(int64_t);
-    stel_runtime *rt = stel__alloc_aligned(STEL__CACHE_LINE, bytes);
+    stel_runtime *rt = stel__alloc_aligned(STEL__CACHE_LINE, sizeof *rt);
+    stel__life *life = NULL;
     if (!rt) return -ENOMEM;
     rt->config = config;
-    rc = build(rt);
+    rc = life_new(&life, rt);
     if (rc < 0) {
-        stel__runtime_free(rt);
+        stel__free(rt);
         return rc;
     }
+    (void)install(rt, life);
     *out = rt;
     return 0;
 }
 
-/* ---- start, free ---- */
+/* ---- start, restart, free ---- */
 
-int stel_runtime_start(stel_runtime *rt) {
-    if (stel__load_relaxed(&stel__forked)) return -EPERM;
-    if (!rt) return -EINVAL;
+/* STARTING, with the life to be started in place; from: the state before. The guardian first, but held at its gate: once
+ * workers run nothing may fail any more. */
+static int launch(stel_runtime *rt, int from) {
+    stel__life *life = stel__runtime_life(rt);
     stel__lock_take(&rt->lock);
-    bool startable = stel__load_relaxed(&rt->state) == STEL__RUNTIME_CREATED;
-    if (startable) stel__runtime_enter(rt, STEL__RUNTIME_CREATED, STEL__RUNTIME_STARTING);
+    life->started_realtime = stel__clock_realtime();
+    life->started_at = stel__clock_now();
     stel__lock_give(&rt->lock);
-    if (!startable) return -EINVAL;
-
-    stel__store_relaxed(&rt->started_realtime, stel__clock_realtime());
-    stel__store_relaxed(&rt->started_at, stel__clock_now());
-    /* The guardian first, but held at its gate: once workers run nothing may fail any more. */
     int rc = stel__guardian_start(rt);
     if (rc == 0) {
         stel__registry_add(rt); /* before the workers: what their fibers start may spawn from outside at once */
-        if ((rc = stel__sched_start(rt->sched)) < 0) {
+        if ((rc = stel__sched_start(life->sched)) < 0) {
             stel__registry_remove(rt);
-            while (stel__runtime_pinned(rt)) /* a spawn that came in between; a few instructions */
-                stel_yield();
+            wait_for_pins(rt);
             stel__guardian_dismiss(rt);
         }
     }
-
     stel__lock_take(&rt->lock);
     if (rc < 0) {
-        stel__store_relaxed(&rt->started_at, 0);
-        stel__store_relaxed(&rt->started_realtime, 0);
-        stel__runtime_enter(rt, STEL__RUNTIME_STARTING, STEL__RUNTIME_CREATED);
+        life->started_at = life->started_realtime = 0;
+        if (from == STEL__RUNTIME_CREATED) stel__runtime_not_started(rt, from); /* else it is restart's business */
     } else if (stel__load_relaxed(&rt->state) == STEL__RUNTIME_STARTING) {
+        stel__sched_close(life->sched, false);
         stel__runtime_enter(rt, STEL__RUNTIME_STARTING, STEL__RUNTIME_RUNNING);
-    } /* else a fiber has begun the stop already */
+    } /* else the stop has begun already */
     stel__lock_give(&rt->lock);
     if (rc == 0) stel__guardian_admit(rt);
     return rc;
 }
 
+static bool enter_starting(stel_runtime *rt, int from) {
+    stel__lock_take(&rt->lock);
+    bool startable = stel__load_relaxed(&rt->state) == from;
+    if (startable) stel__runtime_enter(rt, from, STEL__RUNTIME_STARTING);
+    stel__lock_give(&rt->lock);
+    return startable;
+}
+
+int stel_runtime_start(stel_runtime *rt) {
+    if (stel__load_relaxed(&stel__forked)) return -EPERM;
+    if (!rt) return -EINVAL;
+    return enter_starting(rt, STEL__RUNTIME_CREATED) ? launch(rt, STEL__RUNTIME_CREATED) : -EINVAL;
+}
+
+/* HALTED, and rt->restarting is ours: a new life, or everything as it was. */
+static int start_again(stel_runtime *rt) {
+    stel__life *life = NULL, *old = NULL;
+    bool started = enter_starting(rt, STEL__RUNTIME_HALTED);
+    STEL__ASSERT(started);
+    stel__guardian_join(rt); /* it is on its way out */
+    int rc = life_new(&life, rt);
+    if (rc == 0) {
+        stel__sched_close(life->sched, true);
+        stel__lock_take(&rt->lock);
+        old = install(rt, life);
+        stel__lock_give(&rt->lock);
+        rc = launch(rt, STEL__RUNTIME_HALTED);
+    }
+    if (rc < 0) {
+        stel__lock_take(&rt->lock);
+        if (old) old = install(rt, old);
+        stel__runtime_not_started(rt, STEL__RUNTIME_HALTED);
+        stel__lock_give(&rt->lock);
+    }
+    if (old) {
+        wait_for_pins(rt);
+        life_free(old);
+    }
+    return rc;
+}
+
+/* 0, and the right to the edge out of HALTED; or why not. *grace: what the stop is to be given. */
+static int claim_restart(stel_runtime *rt, int64_t *grace) {
+    int rc = 0;
+    stel__lock_take(&rt->lock);
+    if (rt->root.fn || stel__load_relaxed(&rt->state) == STEL__RUNTIME_CREATED)
+        rc = -EINVAL;
+    else if (rt->restarting)
+        rc = -EBUSY;
+    else
+        rt->restarting = true;
+    *grace = rt->config.stop_timeout_ns;
+    stel__lock_give(&rt->lock);
+    return rc;
+}
+
+int stel_runtime_restart(stel_runtime *rt) {
+    if (stel__load_relaxed(&stel__forked)) return -EPERM;
+    if (!rt) return -EINVAL;
+    if (stel_runtime_current() == rt) return -EDEADLK;
+    int64_t grace;
+    int rc = claim_restart(rt, &grace);
+    if (rc < 0) return rc;
+    rc = stel__runtime_stop(rt, grace);
+    if (rc == 0) rc = start_again(rt);
+    stel__lock_take(&rt->lock);
+    rt->restarting = false;
+    stel__lock_give(&rt->lock);
+    return rc;
+}
+
 void stel__runtime_free(stel_runtime *rt) {
-    if (rt->sched) stel__sched_destroy(rt->sched);
-    if (rt->poller) stel__poller_destroy(rt->poller);
+    life_free(stel__runtime_life(rt));
     stel__free(rt);
 }
 
 int stel_runtime_destroy(stel_runtime *rt) {
     if (stel__load_relaxed(&stel__forked)) return -EPERM;
     if (!rt) return -EINVAL;
-    int state = stel__runtime_state(rt);
-    if (state == STEL__RUNTIME_CREATED && stel__sched_live(rt->sched) > 0) return -EBUSY;
-    if (state != STEL__RUNTIME_CREATED && state != STEL__RUNTIME_HALTED) return -EBUSY;
-    if (state == STEL__RUNTIME_HALTED) stel__guardian_join(rt);
+    stel__lock_take(&rt->lock); /* whoever told us of the end holds it until he needs rt no more */
+    int state = stel__load_relaxed(&rt->state);
+    bool rests = state == STEL__RUNTIME_HALTED ||
+                 (state == STEL__RUNTIME_CREATED && stel__sched_live(stel__runtime_life(rt)->sched) == 0);
+    bool busy = !rests || rt->restarting;
+    stel__lock_give(&rt->lock);
+    if (busy) return -EBUSY;
+    stel__guardian_join(rt);
     stel__runtime_free(rt);
     return 0;
 }
@@ -174,9 +218,8 @@ int stel_runtime_spawn(stel_runtime *rt, stel_fiber *out, const stel_spawn_optio
     if (stel__load_relaxed(&stel__forked)) return -EPERM;
     if (!rt) return -EINVAL;
     void *site = __builtin_return_address(0);
-    if (stel__sched_current() == rt->sched) return stel__sched_spawn(rt->sched, out, o, fn, arg, site);
-    stel__runtime_pin(rt);
-    int rc = stel__sched_spawn(rt->sched, out, o, fn, arg, site);
+    if (stel_runtime_current() == rt) return stel__sched_spawn(stel__sched_current(), out, o, fn, arg, site);
+    int rc = stel__sched_spawn(stel__runtime_pin(rt)->sched, out, o, fn, arg, site);
     stel__runtime_unpin(rt);
     return rc;
 }
@@ -188,37 +231,44 @@ bool stel_runtime_is_running(stel_runtime *rt) {
 }
 
 size_t stel_runtime_pending(stel_runtime *rt) {
-    return rt ? (size_t)stel__sched_live(rt->sched) : 0;
+    if (!rt) return 0;
+    stel__lock_take(&rt->lock);
+    size_t n = (size_t)stel__sched_live(stel__runtime_life(rt)->sched);
+    stel__lock_give(&rt->lock);
+    return n;
 }
 
-int stel_runtime_get_config_sized(stel_runtime *rt, stel_config *out, size_t size) {
-    return rt ? stel__config_hand_out(&rt->config, out, size) : -EINVAL;
-}
-
+/* Under the lock. */
 static stel__observed observed(stel_runtime *rt) {
-    stel__observed o = { .sched = rt->sched, .poller = rt->poller, .worker_count = rt->config.worker_threads };
-    int64_t started = stel__load_relaxed(&rt->started_at), stopped = stel__load_relaxed(&rt->stopped_at);
-    o.started_realtime = stel__load_relaxed(&rt->started_realtime);
-    if (started) o.uptime_ns = (stopped ? stopped : stel__clock_now()) - started;
+    const stel__life *life = stel__runtime_life(rt);
+    stel__observed o = { .sched = life->sched, .poller = life->poller, .worker_count = rt->config.worker_threads };
+    o.started_realtime = life->started_realtime;
+    if (life->started_at) o.uptime_ns = (life->stopped_at ? life->stopped_at : stel__clock_now()) - life->started_at;
     return o;
 }
 
 int stel_runtime_stats_sized(stel_runtime *rt, stel_stats *out, size_t size) {
+    if (stel__load_relaxed(&stel__forked)) return -EPERM;
     if (!rt) return -EINVAL;
+    stel__lock_take(&rt->lock);
     stel__observed o = observed(rt);
-    return stel__observe_runtime(&o, out, size);
+    int rc = stel__observe_runtime(&o, out, size);
+    stel__lock_give(&rt->lock);
+    return rc;
+}
+
+/* Under the lock. A thread's clock may be read as long as the thread has not been joined. */
+static int64_t worker_cpu(const stel__life *life, int worker) {
+    if (life->halting) return life->worker_cpu[worker];
+    return stel__guardian_admitted(life) ? stel__sched_worker_cpu(life->sched, worker) : 0;
 }
 
 int stel_runtime_worker_stats_sized(stel_runtime *rt, int worker, stel_worker_stats *out, size_t size) {
-    if (!rt) return -EINVAL;
-    if (worker < 0 || worker >= rt->config.worker_threads) return -EINVAL;
+    if (stel__load_relaxed(&stel__forked)) return -EPERM;
+    if (!rt || worker < 0 || worker >= rt->config.worker_threads) return -EINVAL;
+    stel__lock_take(&rt->lock);
     stel__observed o = observed(rt);
-    int64_t cpu_ns = 0;
-    stel__runtime_pin(rt);                /* a thread's clock may be read as long as the thread has not been joined */
-    if (stel__load_relaxed(&rt->halting)) /* pairs with halt() in stop.c, over the fence of pin */
-        cpu_ns = stel__load_relaxed(&rt->worker_cpu[worker]);
-    else if (stel__guardian_admitted(rt))
-        cpu_ns = stel__sched_worker_cpu(rt->sched, worker);
-    stel__runtime_unpin(rt);
-    return stel__observe_worker(&o, worker, cpu_ns, out, size);
+    int rc = stel__observe_worker(&o, worker, worker_cpu(stel__runtime_life(rt), worker), out, size);
+    stel__lock_give(&rt->lock);
+    return rc;
 }

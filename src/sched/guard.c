@@ -32,7 +32,7 @@ static void report_stall(const stel__worker *w, int64_t held_ns, const char *cau
 
 /* true: the worker sleeps, or has switched since the last tick. */
 static bool watch(stel__worker *w, int64_t now) {
-    int64_t stall_ns = w->sched->config.stall_ns;
+    int64_t stall_ns = stel__load_relaxed(&w->sched->settings.stall_ns); /* a setting: no partner */
     uint64_t switches = stel__load_relaxed(&w->counters.switches);
     bool asleep = stel__is_asleep(stel__load_relaxed(&w->sleep));
     if (asleep || switches != w->watched_switches || !w->watched_since) {
@@ -83,7 +83,7 @@ enum stel__tick stel__sched_tick(stel__sched *s, int64_t now, int64_t tick_ns) {
         needed = true;
     }
     if (all_asleep) return STEL__TICK_ASLEEP;
-    if (s->on_empty && stel__sched_live_counted(s) == 0) s->on_empty(s->on_empty_context);
+    stel__sched_check_empty(s);
     return needed ? STEL__TICK_NEEDED : STEL__TICK_MOVING;
 }
 

@@ -101,8 +101,7 @@ static bool anything_to_do(stel__worker *w) {
 /* Is the last counted fiber gone? Asked by the last worker that goes to sleep. `sleeping` may be too high for a moment,
  * never too low: a waker lowers it after it has taken the worker from its sleep. */
 static void check_empty(stel__sched *s) {
-    if (s->on_empty && stel__load_seq_cst(&s->sleeping) >= s->worker_count && stel__sched_live_counted(s) == 0)
-        s->on_empty(s->on_empty_context);
+    if (stel__load_seq_cst(&s->sleeping) >= s->worker_count) stel__sched_check_empty(s);
 }
 
 /* When to wake for a timer. Timers that come thick and fast are taken several at a time: a sleep after one that a timer
@@ -189,6 +188,7 @@ void *stel__worker_main(void *arg) {
     stel__worker_self_set(w);
     w->thread_id = stel__thread_id();
     w->fp_words = stel__fp_save();
+    w->exceptions = stel__exceptions_of_thread();
     w->now = stel__clock_now();
     stel__thread_timer_slack();
     if (w->sched->config.enable_cpu_affinity > 0) (void)stel__cpu_bind(w->id);

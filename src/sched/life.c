@@ -41,6 +41,7 @@ void stel__fiber_complete(stel__worker *w, stel__fiber *f, int result) {
 
 /* Set CLAIMED, if f is a living or ended fiber of this handle that nobody has claimed. */
 static int claim(stel_fiber handle, stel__fiber **out) {
+    if (stel__load_relaxed(&stel__forked)) return -EPERM;
     stel__fiber *f = stel__fiber_find(handle);
     if (!f) return -ESRCH;
     uint64_t life = stel__load_acquire(&f->life);
@@ -87,6 +88,7 @@ int stel_join(stel_fiber handle, int *result) {
 }
 
 int stel_try_join(stel_fiber handle, int *result) {
+    if (stel__load_relaxed(&stel__forked)) return -EPERM;
     if (handle && handle == stel_self()) return -EDEADLK;
     stel__fiber *f = stel__fiber_find(handle);
     if (!f) return -ESRCH;
@@ -123,6 +125,7 @@ void stel_exit(int result) {
 
 /* Set a flag of a living fiber. 0, or -ESRCH; *before: its life without the flag. */
 static int life_set(stel_fiber handle, uint64_t flag, stel__fiber **out, uint64_t *before) {
+    if (stel__load_relaxed(&stel__forked)) return -EPERM;
     stel__fiber *f = *out = stel__fiber_find(handle);
     if (!f) return -ESRCH;
     uint64_t life = stel__load_acquire(&f->life);

@@ -53,6 +53,7 @@ static bool lives(const stel__fiber *f, stel_fiber handle) {
 }
 
 int stel_fiber_name(stel_fiber handle, char *name, size_t bytes) {
+    if (stel__load_relaxed(&stel__forked)) return -EPERM;
     if (!name || !bytes) return -EINVAL;
     stel__fiber *f = stel__fiber_find(handle);
     if (!f) return -ESRCH;
@@ -69,6 +70,7 @@ int stel_fiber_name(stel_fiber handle, char *name, size_t bytes) {
 }
 
 int64_t stel_fiber_created(stel_fiber handle) {
+    if (stel__load_relaxed(&stel__forked)) return -EPERM;
     const stel__fiber *f = stel__fiber_find(handle);
     if (!f || !lives(f, handle)) return -ESRCH;
     int64_t created = stel__load_relaxed(&f->created);
@@ -76,6 +78,7 @@ int64_t stel_fiber_created(stel_fiber handle) {
 }
 
 int stel_fiber_priority(stel_fiber handle, int *out) {
+    if (stel__load_relaxed(&stel__forked)) return -EPERM;
     if (!out) return -EINVAL;
     const stel__fiber *f = stel__fiber_find(handle);
     if (!f || !lives(f, handle)) return -ESRCH;
@@ -104,6 +107,7 @@ int stel_set_priority(int priority) {
 /* ---- values ---- */
 
 static int key_make(stel_key *out, void *(*inherit)(void *), void (*destructor)(void *)) {
+    if (stel__load_relaxed(&stel__forked)) return -EPERM;
     stel__lock_take(&keys.lock);
     unsigned n = stel__load_relaxed(&keys.count);
     if (n < KEYS_MAX) {

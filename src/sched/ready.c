@@ -2,7 +2,7 @@
  *
  * Which queue. A fiber with a place of its own goes to that worker's `pinned`; one with a priority to the caller's
  * `levels`; all others, if the caller is a worker of the same scheduler:
- *   spawned                          -> spawns, the newest to run first
+ *   spawned                          -> spawns, the newest to run first; beyond max_tasks_per_loop, as from elsewhere
  *   woken by the running fiber       -> next; what was there goes to the ring's end
  *   woken by poll or timer, yielded  -> the ring's end
  * and from anywhere else to the injection queue.
@@ -106,6 +106,7 @@ STEL__NOINLINE static void ready_special(stel__worker *w, stel__fiber *f) {
 
 STEL__COLD static void ready_outside(stel__fiber *f) {
     stel__sched *s = stel__fiber_home(f);
+    if (stel__load_relaxed(&stel__forked)) return; /* a fiber of the parent, in a copy that nobody runs; no partner */
     stel__add_seq_cst(&s->visitors, 1);
     if (f->pinned) {
         push_pinned(f);
@@ -157,6 +158,12 @@ void stel__ready_spawned(stel__worker *w, stel__fiber *f) {
         ready_special(w, f);
         return;
     }
-    if (STEL__UNLIKELY(!stel__deque_push(&w->spawns, f))) stel__inject_push(&w->sched->inject, f);
+    unsigned bound = stel__load_relaxed(&w->sched->settings.max_tasks_per_loop);
+    if (STEL__UNLIKELY(bound && stel__deque_size(&w->spawns) >= bound) ||
+        STEL__UNLIKELY(!stel__deque_push(&w->spawns, f))) {
+        stel__inject_push(&w->sched->inject, f);
+        notify_outside(w->sched); /* it is not in the backlog that notify looks at */
+        return;
+    }
     notify(w->sched, w);
 }

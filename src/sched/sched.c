@@ -22,7 +22,9 @@ stel__sched *stel__sched_current(void) {
     stel__worker *w = stel__worker_self();
     return w ? w->sched : NULL;
 }
-
+void stel__sched_in_child(void) {
+    stel__worker_self_set(NULL);
+}
 bool stel__sched_self_is_background(void) {
     stel__worker *w = stel__worker_self();
     return w && stel__worker_current(w) && (stel__fiber_flags(stel__worker_current(w)) & STEL_BACKGROUND);
@@ -45,7 +47,6 @@ static stel__worker *worker_new(stel__sched *s, int id, uint64_t seed) {
     w->until_check = STEL__CHECK_INTERVAL;
     w->now = stel__clock_now();
     w->seen_victim = -1;
-    w->stacks.limit = (uint32_t)s->config.stack_cache;
     stel__oracle_seed(&w->oracle, seed + (uint64_t)id);
     stel__wheel_init(&w->wheel, (uint16_t)(id + 1), w->now);
     if (stel__deque_init(&w->spawns, RING_CAPACITY) < 0 || stel__deque_init(&w->ring, RING_CAPACITY) < 0) {
@@ -63,8 +64,7 @@ static void sched_free(stel__sched *s) {
 
 int stel__sched_create(stel__sched **out, const stel_config *c, stel_runtime *owner, const stel__idle_hook *hook) {
     int n = c->worker_threads;
-    int class = stel__stack_class(c->stack_bytes);
-    if (n < 1 || class < 0) return -EINVAL;
+    if (n < 1 || stel__stack_class(c->stack_bytes) < 0) return -EINVAL;
     stel__sched *s = stel__alloc_aligned(STEL__CACHE_LINE, sizeof *s + sizeof s->worker[0] * (size_t)n);
     if (!s) return -ENOMEM;
     s->config = *c;
@@ -72,15 +72,28 @@ int stel__sched_create(stel__sched **out, const stel_config *c, stel_runtime *ow
     if (hook) s->hook = *hook;
     s->worker_count = n;
     s->alone = n == 1;
-    s->stack_class = class;
     stel__inject_init(&s->inject);
     for (int i = 0; i < n; i++)
         if (!(s->worker[i] = worker_new(s, i, c->seed))) {
             sched_free(s);
             return -ENOMEM;
         }
+    stel__sched_apply(s, c);
     *out = s;
     return 0;
+}
+
+void stel__sched_apply(stel__sched *s, const stel_config *c) {
+    int class = stel__stack_class(c->stack_bytes);
+    STEL__ASSERT(class >= 0);
+    stel__store_relaxed(&s->settings.stack_class, (unsigned)class);
+    /* The table of fibers has a limit by itself: then there is no need to count at each spawn. */
+    stel__store_relaxed(&s->settings.max_fibers, c->max_fibers > STEL__INDEX_MASK ? 0 : c->max_fibers);
+    stel__store_relaxed(&s->settings.max_tasks_per_loop, (unsigned)c->max_tasks_per_loop);
+    stel__store_relaxed(&s->settings.io_budget, c->io_budget);
+    stel__store_relaxed(&s->settings.stall_ns, c->stall_ns);
+    for (int i = 0; i < s->worker_count; i++)
+        stel__store_relaxed(&s->worker[i]->stacks.limit, (uint32_t)c->stack_cache);
 }
 
 static void wake_all(stel__sched *s) {
@@ -113,8 +126,8 @@ int stel__sched_start(stel__sched *s) {
     return rc;
 }
 
-void stel__sched_close(stel__sched *s) {
-    stel__store_release(&s->closed, true);
+void stel__sched_close(stel__sched *s, bool closed) {
+    stel__store_release(&s->closed, closed); /* pairs with refusal in spawn.c */
 }
 
 void stel__sched_halt(stel__sched *s) {
@@ -129,9 +142,15 @@ static void forget_fibers(stel__sched *s) {
         stel__fiber *f = stel__fiber_at(i);
         uint64_t life = stel__load_acquire(&f->life);
         if (!(life & STEL__LIFE_ALIVE) || stel__fiber_home(f) != s) continue;
-        /* Claimed: a join that is on its way out with it frees it. */
-        if ((life & STEL__LIFE_CLAIMED) || !stel__cas_acq_rel(&f->life, &life, life | STEL__LIFE_CLAIMED)) continue;
-        if (f->extra) stel__fiber_extra_free(f);
+        /* Claimed, but not detached: a join that is on its way out with it frees it. */
+        bool detached = stel__load_acquire(&f->joiner) == STEL__JOINER_DETACHED;
+        if (!detached &&
+            ((life & STEL__LIFE_CLAIMED) || !stel__cas_acq_rel(&f->life, &life, life | STEL__LIFE_CLAIMED)))
+            continue;
+        if (f->extra) {
+            stel__locals_destroy(f); /* inherited */
+            stel__fiber_extra_free(f);
+        }
         stel__store_relaxed(&f->wheel, 0);
         stel__block_put(NULL, f);
     }
@@ -143,8 +162,13 @@ void stel__sched_destroy(stel__sched *s) {
 }
 
 void stel__sched_on_empty(stel__sched *s, void (*fn)(void *context), void *context) {
-    s->on_empty = fn;
     s->on_empty_context = context;
+    stel__store_release(&s->on_empty, fn); /* pairs with check_empty */
+}
+
+void stel__sched_check_empty(stel__sched *s) {
+    void (*fn)(void *) = stel__load_acquire(&s->on_empty); /* pairs with on_empty */
+    if (fn && stel__sched_live_counted(s) == 0) fn(s->on_empty_context);
 }
 
 void stel__sched_on_guard_needed(stel__sched *s, void (*fn)(void *context), void *context) {

@@ -28,12 +28,17 @@ typedef struct stel__idle_hook {
 
 /* ---- life of a scheduler: runtime only ---- */
 int stel__sched_create(stel__sched **out, const stel_config *c, stel_runtime *owner, const stel__idle_hook *hook);
-int stel__sched_start(stel__sched *s);    /* start the worker threads */
-void stel__sched_close(stel__sched *s);   /* refuse spawns from outside from now on */
+int stel__sched_start(stel__sched *s);               /* start the worker threads */
+void stel__sched_close(stel__sched *s, bool closed); /* refuse spawns from outside from now on, or no longer */
+/* Put those settings in force that may change while it runs; checked ones. */
+void stel__sched_apply(stel__sched *s, const stel_config *c);
 void stel__sched_halt(stel__sched *s);    /* stop and join the workers; no fiber may be left */
 void stel__sched_destroy(stel__sched *s); /* stale-ify every handle, free everything */
 stel_runtime *stel__sched_owner(stel__sched *s);
 stel__sched *stel__sched_current(void); /* the caller's, or NULL on a plain thread */
+/* In the child of a fork: the fiber that forked goes on as a plain thread, as its worker and all other fibers are the
+ * parent's. So nothing that it does can switch to them. */
+void stel__sched_in_child(void);
 
 int stel__sched_spawn(stel__sched *s, stel_fiber *out, const stel_spawn_options *o, stel_fn *fn, void *arg,
                       void *spawn_site);
@@ -59,6 +64,7 @@ typedef struct stel__scope_ops {
                                                               opener, each once. Under the opener's extra lock */
     void (*close)(stel__scope_link *s); /* stel_exit: cancel, wait, stel__scope_pop */
 } stel__scope_ops;
+/* What a fiber has open: a scope, or anything else that stel_exit must close (then only collect and close count). */
 struct stel__scope_link {
     const stel__scope_ops *ops;
     stel__scope_link *outer; /* opened by the same fiber before */
@@ -79,8 +85,9 @@ bool stel__sched_self_is_background(void); /* is the caller a background fiber? 
 /* Live fibers: all, and counted ones (without background). Exact when it returns 0 for counted: see sched.c. */
 uint64_t stel__sched_live(stel__sched *s);
 uint64_t stel__sched_live_counted(stel__sched *s);
-/* Called by workers (on their own stack) and by the tick that find no counted fiber, again and again while there is
- * none; a worker that calls may be about to sleep: fn must not make fibers runnable. */
+/* fn is called by workers (on their own stack) and by the tick that find no counted fiber, again and again while there is
+ * none; a worker that calls may be about to sleep: fn must not make fibers runnable. NULL: not any more; a call may be
+ * on its way still. Always the same context. */
 void stel__sched_on_empty(stel__sched *s, void (*fn)(void *context), void *context);
 void stel__sched_cancel_all(stel__sched *s, bool background_only);
 void stel__sched_report_survivors(stel__sched *s); /* lines on stderr: name, age, what it waits for */

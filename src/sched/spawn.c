@@ -118,13 +118,14 @@ static inline void publish(stel__fiber *f, stel__sched *s, stel__worker *w, stel
 STEL__COLD static int refusal(stel__sched *s, bool outside) {
     if (stel__load_relaxed(&stel__forked)) return -EPERM;
     if (outside && stel__load_acquire(&s->closed)) return -ESHUTDOWN; /* pairs with the release in stel__sched_close */
-    unsigned most = s->config.max_fibers;                             /* a setting: no partner */
+    unsigned most = stel__load_relaxed(&s->settings.max_fibers);      /* a setting: no partner */
     if (most && stel__sched_live(s) >= most) return -EAGAIN;
     return stel__load_relaxed(&s->starved_count) || stel__stack_starved() ? -ENOMEM : 0;
 }
 
 static inline bool may_refuse(const stel__sched *s) {
-    return s->config.max_fibers || stel__load_relaxed(&s->starved_count) || stel__load_relaxed(&stel__forked);
+    return stel__load_relaxed(&s->settings.max_fibers) || stel__load_relaxed(&s->starved_count) ||
+           stel__load_relaxed(&stel__forked);
 }
 
 /* The fiber that spawns, if it has values that its children inherit. */
@@ -155,7 +156,7 @@ static int spawn_as(stel__sched *s, stel_fiber *out, request r, stel_fn *fn, voi
 }
 
 static inline request plain(const stel__sched *s) {
-    return (request){ .level = STEL__LEVEL_NORMAL, .stack_class = (unsigned)s->stack_class };
+    return (request){ .level = STEL__LEVEL_NORMAL, .stack_class = stel__load_relaxed(&s->settings.stack_class) };
 }
 
 int stel__sched_spawn(stel__sched *s, stel_fiber *out, const stel_spawn_options *o, stel_fn *fn, void *arg,

@@ -116,7 +116,7 @@ static thread_waiter *thread_waiter_new(void) {
         threads.free = t->next_free;
         return t;
     }
-    if (i == THREADS_MAX || !(t = stel__alloc_aligned(STEL__CACHE_LINE, sizeof *t))) return NULL;
+    if (i == THREADS_MAX - 1 || !(t = stel__alloc_aligned(STEL__CACHE_LINE, sizeof *t))) return NULL;
     t->waiter.index = THREAD_BIT | i;
     stel__store_release(&threads.at[i], t); /* pairs with the acquire in stel__waiter_at */
     stel__store_relaxed(&threads.count, i + 1);
@@ -124,7 +124,13 @@ static thread_waiter *thread_waiter_new(void) {
 }
 
 STEL__COLD static stel__waiter *thread_waiter_self(void) {
+    /* The child of a fork waits for nothing, and must not look for room in a table that was perhaps being changed. */
+    static thread_waiter in_child = {
+        .waiter = { .index = THREAD_BIT | (THREADS_MAX - 1), .deadline = STEL_FOREVER, .shield_until = INT64_MIN },
+        .eventfd = -1
+    };
     if (my_waiter) return &my_waiter->waiter;
+    if (stel__load_relaxed(&stel__forked)) return &in_child.waiter; /* no partner: set before the child runs anything */
     stel__lock_take(&threads.lock);
     thread_waiter *t = thread_waiter_new();
     stel__lock_give(&threads.lock);
@@ -143,6 +149,7 @@ static thread_waiter *thread_of(stel__waiter *w) {
 
 static void thread_wake(stel__waiter *w) {
     thread_waiter *t = thread_of(w);
+    if (stel__load_relaxed(&stel__forked)) return; /* the eventfd is the parent's as well; no partner */
     int fd = stel__load_acquire(&t->eventfd);
     stel__store_release(&t->woken, 1);
     if (fd >= 0) {
@@ -188,7 +195,7 @@ stel__oracle *stel__oracle_self(void) {
 /* ---- limits ---- */
 
 static bool cancelled(const stel__waiter *w) {
-    if (stel__waiter_is_thread(w)) return false;
+    if (stel__waiter_is_thread(w)) return stel__load_relaxed(&stel__forked); /* nothing else ends a thread's waits */
     return stel__load_relaxed(&STEL__CONTAINER(w, const stel__fiber, waiter)->life) & STEL__LIFE_CANCELLED;
 }
 
@@ -217,6 +224,7 @@ int stel__wait_check(stel__waiter *w) {
     bool is_cancelled = cancelled(w);
     int64_t deadline = stel__load_relaxed(&w->deadline);
     if (STEL__LIKELY(!is_cancelled && deadline == STEL_FOREVER)) return 0;
+    if (stel__load_relaxed(&stel__forked)) return -EPERM; /* no partner: set before the child runs anything */
     int64_t now = now_cached();
     if (is_cancelled && stel__load_relaxed(&w->shield_until) <= now) return check_failed(w, -ECANCELED);
     return deadline <= now ? check_failed(w, -ETIMEDOUT) : 0;
@@ -225,7 +233,7 @@ int stel__wait_check(stel__waiter *w) {
 void stel__wait_spend(stel__waiter *w) {
     if (stel__waiter_is_thread(w)) return;
     stel__fiber *f = stel__fiber_of_waiter(w);
-    if (STEL__LIKELY(++w->streak < stel__fiber_home(f)->config.io_budget)) return;
+    if (STEL__LIKELY(++w->streak < stel__load_relaxed(&stel__fiber_home(f)->settings.io_budget))) return;
     w->streak = 0;
     stel_yield();
 }

@@ -114,6 +114,15 @@ STEL__NOIPA static void switch_to(stel__worker *w, stel__fiber *from, stel__fibe
     finish(w);
 }
 
+/* The same for a fiber that is in the middle of a catch block, or of unwinding: its exceptions come along, on its stack,
+ * and whoever runs next finds the thread without any. */
+STEL__NOINLINE static void switch_with_exceptions(stel__worker *w, stel__fiber *from, stel__fiber *to) {
+    stel__exceptions mine = *w->exceptions;
+    *w->exceptions = (stel__exceptions){ NULL, 0 };
+    switch_to(w, from, to);
+    *stel__worker_self()->exceptions = mine;
+}
+
 /* Where every fiber begins. */
 static void fiber_main(void *word) {
     stel__worker *w = word;
@@ -291,13 +300,24 @@ static stel__fiber *pick_any(stel__worker *w) {
     return NULL;
 }
 
+/* f ends without having run. What it has inherited is destroyed in nobody's name: we may be between two fibers. */
+STEL__COLD static void stillborn(stel__worker *w, stel__fiber *f) {
+    if (f->extra && f->extra->locals) {
+        stel__fiber *running = stel__worker_current(w);
+        stel__store_relaxed(&w->running, NULL);
+        stel__locals_destroy(f);
+        stel__store_relaxed(&w->running, running);
+    }
+    stel__fiber_complete(w, f, -ENOMEM);
+}
+
 /* There is no stack for f. true: it was set aside; false: it has ended. */
 STEL__COLD static bool go_without(stel__worker *w, stel__fiber *f) {
     bool hope = hope_for_stack(w->sched);
     if (hope)
         starve(w, f);
     else
-        stel__fiber_complete(w, f, -ENOMEM);
+        stillborn(w, f);
     return hope;
 }
 
@@ -325,7 +345,10 @@ void stel__worker_leave(stel__worker *w, enum stel__after after) {
     }
     w->after = after;
     w->previous = from;
-    switch_to(w, from, to);
+    if (STEL__UNLIKELY(w->exceptions != NULL) && stel__exceptions_any(w->exceptions))
+        switch_with_exceptions(w, from, to);
+    else
+        switch_to(w, from, to);
 }
 
 void stel__worker_run(stel__worker *w, stel__fiber *f) {
@@ -342,6 +365,9 @@ void stel__fiber_end(stel__fiber *f, int result) {
     }
     if (STEL__UNLIKELY(stel__load_relaxed(&f->wheel))) stel__wheel_disarm(stel__wheel_of, f);
     stel__worker *w = stel__worker_self();
+    if (STEL__UNLIKELY(!w)) stel__die("a fiber returns in the child of a fork: it must exec or _exit there");
+    /* By stel_exit out of a catch block: what it held is lost, as its frames are, and nobody else's. */
+    if (STEL__UNLIKELY(w->exceptions != NULL)) *w->exceptions = (stel__exceptions){ NULL, 0 };
     w->dying_stack = f->stack;
 #ifdef STEL__SANITIZED
     w->dying_sanitizer = f->sanitizer;

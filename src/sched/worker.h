@@ -4,7 +4,8 @@
  *   ready.c   making a fiber runnable: which queue, and whom to wake for it
  *   idle.c    a worker without work: stealing, polling, sleeping
  *   waiter.c  one wait of one fiber or thread
- *   life.c    spawn, join, cancel, sleep, park; local.c  names, priorities, fiber-local values
+ *   spawn.c   making fibers; life.c  join, cancel, sleep, park; local.c  names, priorities, fiber-local values
+ *   child.c   what fibers know of scopes: those they have open, and the one they were spawned into
  *   sched.c   start, stop, counting; guard.c  the poller thread's tick; table.c  the control blocks */
 #ifndef STEL_SCHED_WORKER_H
 #define STEL_SCHED_WORKER_H
@@ -57,15 +58,16 @@ struct stel__worker {
     int64_t now;                         /* the cached clock */
     int64_t timer_woke;                  /* when a sleep was ended by a timer last */
     enum stel__after after;
-    unsigned park_flags;      /* AFTER_PARK: to be set in the word with PARKED */
-    stel__fiber *previous;    /* AFTER_YIELD, AFTER_PARK */
-    stel__stack *dying_stack; /* AFTER_END: the stack that was left for good */
-    void *first_arg;          /* for the fiber whose first run this is */
-    stel__context context;    /* the idle loop's, while a fiber runs */
-    stel__context nowhere;    /* where the context of a fiber that ends is written to */
-    uint64_t fp_words;        /* the control words of every fiber without words of its own */
-    bool fp_unsettled;        /* those in the CPU may not be the running fiber's */
-    bool searching;           /* counted in sched->searching */
+    unsigned park_flags;          /* AFTER_PARK: to be set in the word with PARKED */
+    stel__fiber *previous;        /* AFTER_YIELD, AFTER_PARK */
+    stel__stack *dying_stack;     /* AFTER_END: the stack that was left for good */
+    void *first_arg;              /* for the fiber whose first run this is */
+    stel__context context;        /* the idle loop's, while a fiber runs */
+    stel__context nowhere;        /* where the context of a fiber that ends is written to */
+    uint64_t fp_words;            /* the control words of every fiber without words of its own */
+    bool fp_unsettled;            /* those in the CPU may not be the running fiber's */
+    stel__exceptions *exceptions; /* of the thread; only a fiber that runs has any. NULL: there is no C++ here */
+    bool searching;               /* counted in sched->searching */
     bool halted;
     stel__stack_cache stacks;
     stel__free_blocks blocks;
@@ -104,17 +106,25 @@ struct stel__sched {
     stel__idle_hook hook;
     int worker_count;
     bool alone; /* one worker: nobody steals */
-    int stack_class;
-    void (*on_empty)(void *context);
     void *on_empty_context;
     void (*on_guard_needed)(void *context);
     void *on_guard_needed_context;
+
+    /* settings that may change while it runs: each is obeyed sooner or later, so relaxed and without partners */
+    struct {
+        _Atomic unsigned max_fibers;         /* 0: the table's own limit */
+        _Atomic unsigned stack_class;        /* of fibers to come */
+        _Atomic unsigned max_tasks_per_loop; /* 0: no bound */
+        _Atomic int io_budget;
+        _Atomic int64_t stall_ns;
+    } settings;
 
     /* atomic */
     STEL__ALIGNED(STEL__CACHE_LINE) _Atomic int sleeping; /* workers whose sleep is not AWAKE */
     _Atomic int searching;  /* workers that look for something to steal, or have been woken to do so */
     _Atomic int poll_claim; /* 1 + the worker that polls, -1 the poller thread, 0 nobody */
     _Atomic bool halt, closed, guard_asleep;
+    void (*_Atomic on_empty)(void *context); /* NULL: nobody asks */
     _Atomic int64_t last_poll;
     _Atomic uint64_t spawned_outside, spawned_outside_background; /* by plain threads */
     _Atomic uint64_t wakes_outside;
@@ -174,9 +184,10 @@ void stel__poll_release(stel__sched *s);
 /* sched.c */
 stel__wheel *stel__wheel_of(stel__sched *s, uint16_t name);
 void stel__sched_sample_peak(stel__sched *s);
+void stel__sched_check_empty(stel__sched *s); /* tell who asked if no counted fiber is left */
 uint64_t stel__sched_executed(stel__sched *s);
 
-/* life.c, local.c */
+/* life.c, local.c, child.c */
 void stel__fiber_complete(stel__worker *w, stel__fiber *f,
                           int result);                            /* tell the joiner; the block is gone after it */
 int stel__fiber_cancel(stel_fiber handle, unsigned depth);        /* stel_cancel; depth: of scopes within scopes */

@@ -110,8 +110,10 @@ STEL_API STEL_MUST_CHECK int stel_barrier_wait(stel_barrier *b);
 
 /* Run fn(arg) once, whoever comes first; who comes meanwhile waits until it has returned. 0 from then on. A negative
  * result is returned to the caller that ran it, nothing is remembered, and the next caller (of those that wait, or a
- * later one) tries again.
- * Errors: fn's; -EINVAL (fn NULL); -EDEADLK (from within fn); -ETIMEDOUT, -ECANCELED (while somebody else ran it). */
+ * later one) tries again. An fn that leaves by stel_exit counts as a failed one; no C++ exception and no pthread_exit
+ * may leave it.
+ * Errors: fn's; -EINVAL (fn NULL); -EDEADLK (from within fn); -ETIMEDOUT, -ECANCELED (while somebody else ran it);
+ * -ENOMEM (in a fiber: fn was not run). */
 STEL_API STEL_MUST_CHECK int stel_once_call(stel_once *o, stel_fn *fn, void *arg);
 
 STEL_END_DECLS

@@ -44,6 +44,7 @@
 enum { ELEMENT_BYTES_MAX = 65536, WAKE_BATCH = 32 };
 
 int stel_chan_create(stel_chan **out, size_t element_bytes, size_t capacity) {
+    if (stel__load_relaxed(&stel__forked)) return -EPERM;
     size_t bytes;
     if (!out || element_bytes > ELEMENT_BYTES_MAX) return -EINVAL;
     if (__builtin_mul_overflow(element_bytes, capacity, &bytes)) return -EINVAL;
@@ -205,6 +206,7 @@ int stel_chan_recv(stel_chan *c, void *element) {
 }
 
 int stel_chan_try_send(stel_chan *c, const void *element) {
+    if (stel__load_relaxed(&stel__forked)) return -EPERM;
     if (!c || (!element && c->element_bytes != 0)) return -EINVAL;
     stel__ticket wake = 0;
     stel__spin_take(&c->lock);
@@ -215,6 +217,7 @@ int stel_chan_try_send(stel_chan *c, const void *element) {
 }
 
 int stel_chan_try_recv(stel_chan *c, void *element) {
+    if (stel__load_relaxed(&stel__forked)) return -EPERM;
     if (!c || (!element && c->element_bytes != 0)) return -EINVAL;
     stel__ticket wake = 0;
     stel__spin_take(&c->lock);
@@ -235,6 +238,7 @@ static bool close_one(stel_chan *c, stel__ticket *wake) {
 }
 
 int stel_chan_close(stel_chan *c) {
+    if (stel__load_relaxed(&stel__forked)) return -EPERM;
     if (!c) return -EINVAL;
     stel__spin_take(&c->lock);
     if (c->closed) {

@@ -113,6 +113,7 @@ static bool enqueue(stel__mutex *m, stel__waiter *w, bool woken) {
 
 static STEL__NOINLINE void lock_slow(stel__mutex *m, stel__waiter *w) {
     uint32_t taken = stel__mutex_held_word(w);
+    if (stel__load_relaxed(&stel__forked)) return; /* a child of fork does not wait for who is not there */
     if (STEL__UNLIKELY(stel__mutex_held((stel_mutex *)m, w)))
         stel__misuse("stel_mutex_lock", m, "the caller holds this mutex already");
     if (take_if_free(m, taken, 0) || spin(m, taken)) return;
@@ -144,6 +145,7 @@ static void unlock_to_waiter(stel__mutex *m) {
 }
 
 static STEL__NOINLINE void unlock_slow(stel__mutex *m, const stel__waiter *w) {
+    if (stel__load_relaxed(&stel__forked)) return; /* locked before the fork, by what is another caller now */
     if (STEL__UNLIKELY(!stel__mutex_held((stel_mutex *)m, w)))
         stel__misuse("stel_mutex_unlock", m, "the caller does not hold this mutex");
     uint32_t s = stel__load_relaxed(&m->word);
@@ -163,6 +165,7 @@ void stel_mutex_lock(stel_mutex *mutex) {
 }
 
 int stel_mutex_try_lock(stel_mutex *mutex) {
+    if (stel__load_relaxed(&stel__forked)) return -EPERM;
     stel__mutex *m = mutex_of(mutex);
     stel__waiter *w = stel__waiter_need("stel_mutex_try_lock");
     return take_if_free(m, stel__mutex_held_word(w), 0) ? 0 : -EBUSY;

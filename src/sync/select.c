@@ -172,6 +172,7 @@ static int select_one(stel_case *cases, size_t i) {
 }
 
 int stel_select(stel_case *cases, size_t n, unsigned flags) {
+    if (stel__load_relaxed(&stel__forked)) return -EPERM;
     int rc = validate(cases, n, flags);
     if (rc < 0) return rc;
     bool wait = !(flags & STEL_SELECT_NOWAIT);

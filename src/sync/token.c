@@ -23,6 +23,7 @@ struct stel_cancel_token {
 enum { ROOM_FIRST = 16 };
 
 int stel_cancel_token_create(stel_cancel_token **out) {
+    if (stel__load_relaxed(&stel__forked)) return -EPERM;
     if (!out) return -EINVAL;
     stel_cancel_token *t = stel__alloc(sizeof *t);
     if (!t) return -ENOMEM;
@@ -47,6 +48,7 @@ bool stel_cancel_token_cancelled(const stel_cancel_token *t) {
 }
 
 int stel_cancel_token_cancel(stel_cancel_token *t) {
+    if (stel__load_relaxed(&stel__forked)) return -EPERM;
     if (!t) return -EINVAL;
     stel__lock_take(&t->lock);
     stel__store_release(&t->cancelled, true); /* pairs with stel_cancel_token_cancelled */
@@ -79,6 +81,7 @@ static int make_room(stel_cancel_token *t) {
 }
 
 int stel_cancel_token_attach(stel_cancel_token *t, stel_fiber f) {
+    if (stel__load_relaxed(&stel__forked)) return -EPERM;
     if (!t) return -EINVAL;
     if (stel_fiber_created(f) == -ESRCH) return -ESRCH;
     stel__lock_take(&t->lock);

@@ -5,6 +5,7 @@
 
 #include "check_fiber.h"
 #include "host/host.h"
+#include "must_abort.h"
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -102,36 +103,6 @@ static UNUSED void graves_check(void *objects, size_t bytes) {
 #endif
     for (size_t i = 0; i < bytes; i++)
         if (((unsigned char *)objects)[i] != 0xA5) FIBER_FAIL("byte %zu was written after its end", i);
-}
-
-/* ---- calls that abort ---- */
-
-/* fn, in a process of its own, must end with SIGABRT and say this on stderr. */
-static UNUSED void must_abort(void (*fn)(void), const char *words) {
-    int ends[2];
-    char said[4096];
-    size_t length = 0;
-    ssize_t got;
-    FIBER_ASSERT_EQ(pipe(ends), 0);
-    pid_t child = fork();
-    FIBER_ASSERT(child >= 0);
-    if (child == 0) {
-        dup2(ends[1], STDERR_FILENO);
-        close(ends[0]);
-        close(ends[1]);
-        fn();
-        _exit(0);
-    }
-    close(ends[1]);
-    while (length < sizeof said - 1 && (got = read(ends[0], said + length, sizeof said - 1 - length)) > 0)
-        length += (size_t)got;
-    said[length] = '\0';
-    close(ends[0]);
-    int status = 0;
-    FIBER_ASSERT_EQ(waitpid(child, &status, 0), child);
-    if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGABRT)
-        FIBER_FAIL("no abort, status %#x; it said: %s", (unsigned)status, said);
-    if (!strstr(said, words)) FIBER_FAIL("it aborted with '%s', not with '%s'", said, words);
 }
 
 #endif

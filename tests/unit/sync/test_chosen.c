@@ -112,6 +112,69 @@ START_TEST(who_was_chosen_has_succeeded) {
 }
 END_TEST
 
+/* ---- semaphores and barriers ---- */
+
+/* As in their own files. */
+typedef struct semaphore {
+    _Atomic uint32_t word; /* bit 31: somebody waits */
+    stel__spin lock;
+    stel__list queue;
+} semaphore;
+typedef struct barrier {
+    stel__spin lock;
+    uint32_t needed, arrived, spare;
+    stel__list queue;
+} barrier;
+
+static void the_last_waiter_goes(stel__node *n, void *o) {
+    (void)n;
+    stel__store_relaxed(&((semaphore *)o)->word, 0);
+}
+
+static void all_have_come(stel__node *n, void *o) {
+    (void)n;
+    ((barrier *)o)->arrived = 0;
+}
+
+static int release_slowly(void *arg) {
+    waiting *w = arg;
+    semaphore *s = w->object;
+    slow_waker(w, &s->lock, &s->queue, the_last_waiter_goes);
+    return 0;
+}
+
+static int meet_slowly(void *arg) {
+    waiting *w = arg;
+    barrier *b = w->object;
+    slow_waker(w, &b->lock, &b->queue, all_have_come);
+    return 0;
+}
+
+static int acquire(void *s) {
+    return stel_sem_acquire(s);
+}
+static int meet(void *b) {
+    return stel_barrier_wait(b);
+}
+
+START_TEST(a_permit_that_was_given_is_taken) {
+    stel_sem s, fresh;
+    FIBER_OK(stel_sem_init(&s, 0));
+    FIBER_OK(stel_sem_init(&fresh, 0));
+    run_both(&s, acquire, release_slowly);
+    ck_assert_mem_eq(&s, &fresh, sizeof s);
+}
+END_TEST
+
+START_TEST(a_meeting_that_took_place_has_taken_place) {
+    stel_barrier b, fresh;
+    FIBER_OK(stel_barrier_init(&b, 2));
+    FIBER_OK(stel_barrier_init(&fresh, 2));
+    run_both(&b, meet, meet_slowly);
+    ck_assert_mem_eq(&b, &fresh, sizeof b);
+}
+END_TEST
+
 /* ---- who finds the state it waits for returns only when the one who made it so is done with the object ---- */
 
 static int find_it_done(void *arg) {
@@ -271,5 +334,6 @@ START_TEST(a_selector_that_has_lost_is_passed_by) {
 }
 END_TEST
 
-TEST_MAIN("sync/chosen", who_was_chosen_has_succeeded, who_need_not_wait_lets_the_other_finish,
+TEST_MAIN("sync/chosen", who_was_chosen_has_succeeded, a_permit_that_was_given_is_taken,
+          a_meeting_that_took_place_has_taken_place, who_need_not_wait_lets_the_other_finish,
           an_element_that_was_handed_over_stays_so, a_selector_that_has_lost_is_passed_by)

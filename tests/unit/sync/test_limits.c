@@ -7,6 +7,9 @@ typedef struct things {
     stel_waitgroup group;
     stel_mutex mutex;
     stel_cond cond;
+    stel_sem sem;
+    stel_barrier barrier;
+    stel_once once; /* somebody runs it: a waiter with an index that nobody has */
     stel_chan *empty, *full, *meeting;
 } things;
 
@@ -26,6 +29,19 @@ static int wait_cond(things *t) {
     int rc = stel_cond_wait(&t->cond, &t->mutex);
     stel_mutex_unlock(&t->mutex); /* aborts if it is not held */
     return rc;
+}
+static int acquire(things *t) {
+    return stel_sem_acquire(&t->sem);
+}
+static int meet(things *t) {
+    return stel_barrier_wait(&t->barrier);
+}
+static int not_to_be_run(void *arg) {
+    (void)arg;
+    FIBER_FAIL("somebody else runs it");
+}
+static int wait_once(things *t) {
+    return stel_once_call(&t->once, not_to_be_run, t);
 }
 static int receive_empty(things *t) {
     uint64_t v = 7;
@@ -77,6 +93,9 @@ static const call calls[] = {
     { "event", wait_event },
     { "waitgroup", wait_group },
     { "cond", wait_cond },
+    { "semaphore", acquire },
+    { "barrier", meet },
+    { "once", wait_once },
     { "receive from an empty channel", receive_empty },
     { "send to a full channel", send_full },
     { "receive, rendezvous", receive_meeting },
@@ -94,6 +113,8 @@ static void things_make(things *t) {
     uint64_t v = 1;
     *t = (things){ 0 };
     stel_waitgroup_add(&t->group, 1);
+    FIBER_OK(stel_barrier_init(&t->barrier, 2));
+    t->once.opaque[0] = UINT64_C(0xFFFFFF) << 32 | 1;
     FIBER_OK(stel_chan_create(&t->empty, 8, 2));
     FIBER_OK(stel_chan_create(&t->full, 8, 1));
     FIBER_OK(stel_chan_create(&t->meeting, 8, 0));
@@ -109,6 +130,11 @@ static void things_end(things *t) {
     FIBER_ASSERT_EQ(stel_chan_try_recv(t->full, &v), 0);
     FIBER_ASSERT_EQ(v, 1);
     FIBER_ASSERT_EQ(stel_chan_try_recv(t->full, &v), -EAGAIN);
+    stel_barrier fresh;
+    stel_sem none = { { 0 } };
+    FIBER_OK(stel_barrier_init(&fresh, 2));
+    FIBER_ASSERT_EQ(memcmp(&fresh, &t->barrier, sizeof fresh), 0);
+    FIBER_ASSERT_EQ(memcmp(&none, &t->sem, sizeof none), 0);
     stel_cond_broadcast(&t->cond);
     stel_event_set(&t->event);
     stel_waitgroup_done(&t->group);

@@ -366,6 +366,39 @@ START_TEST(cancelling_the_opener_cancels_at_once) {
 }
 END_TEST
 
+/* However fast the children end: who was cancelled is told so, and does not take them for successful. */
+static int join_one_sleeper(void *arg) {
+    stel_scope s;
+    int rc = stel_scope_open(&s, 0);
+    FIBER_OK(rc);
+    rc = stel_scope_spawn(&s, sleep_long, NULL);
+    FIBER_ASSERT(rc == 0 || rc == -ECANCELED);
+    atomic_fetch_add((_Atomic int *)arg, 1);
+    return stel_scope_join(&s);
+}
+
+static int cancel_the_joiner(void *arg) {
+    (void)arg;
+    for (uint64_t round = test_scale(3000); round > 0; round--) {
+        _Atomic int begun = 0;
+        stel_fiber f;
+        int result = 0;
+        FIBER_OK(stel_spawn(&f, join_one_sleeper, &begun));
+        while (round % 4 && !atomic_load(&begun))
+            stel_yield();
+        FIBER_OK(stel_cancel(f));
+        FIBER_OK(stel_join(f, &result));
+        FIBER_ASSERT_EQ(result, -ECANCELED);
+    }
+    return 0;
+}
+
+START_TEST(the_cancelled_opener_is_told) {
+    ck_assert_int_eq(run_in_runtime(1, cancel_the_joiner, NULL), 0);
+    ck_assert_int_eq(run_in_runtime(3, cancel_the_joiner, NULL), 0);
+}
+END_TEST
+
 /* Deeper than a canceller goes by itself: the rest follows from opener to opener. */
 static int deep_generation(void *arg) {
     family *f = arg;
@@ -641,7 +674,7 @@ TEST_MAIN("sync/scope", join_waits_for_every_child, wrong_use_is_told, children_
           only_the_opener_joins, a_failure_cancels_the_siblings, no_child_is_born_into_a_cancelled_scope,
           collect_lets_the_siblings_finish, the_cancelled_have_not_failed, a_child_may_leave_by_exit,
           children_inherit_the_deadline, a_join_cut_short_cancels_and_still_waits, the_common_deadline_ends_both,
-          a_childs_timeout_is_not_ours, cancelling_the_opener_cancels_at_once, a_thousand_generations,
+          a_childs_timeout_is_not_ours, cancelling_the_opener_cancels_at_once, the_cancelled_opener_is_told, a_thousand_generations,
           a_shield_covers_the_scopes_opened_behind_it, leaving_the_block_cancels_and_joins,
           exit_cancels_and_joins_open_scopes, returning_with_an_open_scope_aborts,
           children_of_the_background_are_background, a_cancellation_reaches_who_is_being_spawned,

@@ -26,8 +26,9 @@ include(CheckPIESupported)
 check_pie_supported(LANGUAGES C)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 
-# Assigns to `out` the flags that the compiler knows.
+# Assigns to `out` the flags that the compiler knows; one that it only warns of for this machine it does not know.
 function(stellane_known_flags out)
+    set(CMAKE_REQUIRED_FLAGS -Werror)
     set(known)
     foreach(flag ${ARGN})
         string(MAKE_C_IDENTIFIER "STELLANE_HAS${flag}" variable)
@@ -40,15 +41,22 @@ function(stellane_known_flags out)
 endfunction()
 
 add_library(stellane-hardening INTERFACE)
-set(hardening -fstack-protector-strong)
+# Unwinding works everywhere: compilers make tables of their own accord on x86-64 and AArch64, but not on RISC-V.
+set(hardening -fstack-protector-strong -fasynchronous-unwind-tables)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
     # Landing pads only: shadow stacks would need one of each fiber's own.
     list(APPEND hardening -fcf-protection=branch)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$")
-    list(APPEND hardening -mbranch-protection=bti)
+    # Landing pads and signed return addresses; the keys are the process's, so a fiber may return on another thread.
+    list(APPEND hardening -mbranch-protection=standard)
 endif()
 stellane_known_flags(hardening ${hardening})
-stellane_known_flags(stellane_user_flags -fstack-clash-protection)
+set(stellane_user_flags -fstack-clash-protection)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$")
+    # Here gcc takes guards to be of 64 KiB and probes no smaller frame; ours are of one page. The number is the log2.
+    list(APPEND stellane_user_flags --param=stack-clash-protection-guard-size=12)
+endif()
+stellane_known_flags(stellane_user_flags ${stellane_user_flags})
 # Frame pointers cost nothing that the bench can see (the switch keeps that register anyway) and let perf walk fibers.
 target_compile_options(stellane-hardening INTERFACE $<$<COMPILE_LANGUAGE:C>:${hardening};${stellane_user_flags};-fno-omit-frame-pointer>)
 target_link_options(stellane-hardening INTERFACE LINKER:-z,relro LINKER:-z,now LINKER:-z,noexecstack)

@@ -6,12 +6,12 @@
  *   stel__context_switch leave the running one in *from, go on with *to. word travels along: it is what the resumed
  *                        side gets back from its own stel__context_switch, or as entry's argument.
  *
- * Kept across a switch: the callee-saved registers and the stack. Not kept: MXCSR / x87 control words (and their like):
- * the floating point environment belongs to the worker, see stel__fp_save and stel__fp_load for fibers that want their
+ * Kept across a switch: the callee-saved registers and the stack. Not kept: MXCSR / x87 control words, FPCR, fcsr: the
+ * floating point environment belongs to the worker, see stel__fp_save and stel__fp_load for fibers that want their
  * own. Signal masks are the thread's.
  *
- * The native switch keeps the CPU's return stack balanced: see context_x86_64.h for how, and docs/decisions.md for the
- * figures behind it. */
+ * The native switch (x86-64, AArch64, RISC-V 64) keeps the CPU's return stack balanced: see context_x86_64.h for how,
+ * and docs/decisions.md for the figures behind it. */
 #ifndef STEL_ARCH_H
 #define STEL_ARCH_H
 
@@ -23,6 +23,10 @@ typedef void stel__context_entry(void *word);
 #include "arch/context_fcontext.h"
 #elif defined(__x86_64__)
 #include "arch/context_x86_64.h"
+#elif defined(__aarch64__) && defined(__LP64__)
+#include "arch/context_aarch64.h"
+#elif defined(__riscv) && __riscv_xlen == 64
+#include "arch/context_riscv64.h"
 #else
 #error "no native context switch for this machine yet: configure with -DSTELLANE_CONTEXT=fcontext"
 #endif
@@ -31,7 +35,7 @@ typedef void stel__context_entry(void *word);
 static inline void stel__context_make(stel__context *c, void *stack_top, stel__context_entry *entry);
 static inline void *stel__context_switch(stel__context *from, stel__context *to, void *word);
 
-/* The floating point control words, 8 bytes on every machine we know. */
+/* The floating point control words, at most 8 bytes on every machine we know. */
 static inline uint64_t stel__fp_save(void);
 static inline void stel__fp_load(uint64_t words);
 

@@ -40,6 +40,10 @@ __attribute__((always_inline)) static inline void *stel__context_switch(stel__co
 /* fcontext itself keeps control words across every switch, but as a matter of its own: see leave_fp in sched. */
 #if defined(__x86_64__)
 #include "arch/fp_x86_64.h"
+#elif defined(__aarch64__)
+#include "arch/fp_aarch64.h"
+#elif defined(__riscv) && __riscv_xlen == 64
+#include "arch/fp_riscv64.h"
 #else
 static inline uint64_t stel__fp_save(void) {
     return 0;

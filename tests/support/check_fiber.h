@@ -23,6 +23,7 @@
 #define CHECK_FIBER_H
 
 #include <check.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <stellane/stellane.h>
@@ -61,6 +62,12 @@ intmax_t check_fiber_ok(const char *file, int line, const char *text, intmax_t c
  * again. test_random is a generator for tests: a number below n from *state. */
 uint64_t test_seed(void);
 uint32_t test_random(uint64_t *state, uint32_t n);
+
+/* Does an emulator (qemu-user) run this program: one for another machine than this? Programs cannot be started by their
+ * path then, some calls are not as the kernel's, and of a process that dies by a signal the emulator says a line. */
+bool test_emulated(void);
+/* Takes such lines out of what a process said. */
+void test_forget_emulator(char *text);
 
 /* n scaled down for slow surroundings (sanitizers, Valgrind): n * STELLANE_TEST_SCALE, at least 1. */
 uint64_t test_scale(uint64_t n);

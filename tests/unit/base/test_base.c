@@ -114,6 +114,7 @@ static void warns(void) {
 START_TEST(death_has_a_message) {
     char text[8192];
     int status = stderr_of(dies, text, sizeof text);
+    test_forget_emulator(text);
     ck_assert_str_eq(text, "stellane: fiber 12 has lost its way\n");
     ck_assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
     status = stderr_of(asserts, text, sizeof text);

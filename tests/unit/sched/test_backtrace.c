@@ -2,7 +2,7 @@
  * a breakpoint in a running fiber, after a wait that changed the worker, and in one that was left by stel_exit's way.
  * Needs gdb and the permission to trace a child.
  *
- *     ctest: timeout=120 skip=tsan,valgrind,asan
+ *     ctest: timeout=120 skip=tsan,valgrind,asan,qemu
  *     left out because gdb would look at the tool's process, not at ours */
 #include "room.h"
 #include <stdlib.h>

@@ -1,7 +1,8 @@
 /* stellane/base.h: what every other header stands on: export and warning macros, times, error codes.
  *
- * Errors. Every function returns 0 or a count on success and a negative errno value on failure; errno itself is never
- * written. A resolver failure is STEL_EAI(code). stel_strerror() names every value that a function can return.
+ * Errors. Every function returns 0 or a count on success and a negative errno value on failure; what is in errno after
+ * a call means nothing. A resolver failure is STEL_EAI(code). stel_strerror() names every value that a function can
+ * return.
  *
  * Times. int64_t nanoseconds of CLOCK_MONOTONIC. A length of time may be negative (it has passed already); sums
  * saturate at STEL_FOREVER, which never comes. */

@@ -8,7 +8,8 @@
  * (-ECANCELED), both level-triggered: once one holds, every later wait fails at once with the same code, until the
  * fiber ends, the deadline's block is left, or a shield is open. See scope.h for deadlines.
  *
- * Every function may be called from fibers and from plain threads unless its text says otherwise. */
+ * Every function may be called from fibers and from plain threads unless its text says otherwise. On a plain thread any
+ * waiting call may also return -ENOMEM: when there is no memory for the thread's first wait. */
 #ifndef STELLANE_FIBER_H
 #define STELLANE_FIBER_H
 

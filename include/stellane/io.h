@@ -104,14 +104,18 @@ STEL_API STEL_MUST_CHECK int stel_read_full(int fd, void *buffer, size_t bytes, 
 STEL_API STEL_MUST_CHECK int stel_listen(const char *address, int backlog);
 
 /* A connected socket to "host:port" or "unix:path"; the host is resolved on the offload pool and every address tried in
- * turn. Returns the descriptor. Errors: -EINVAL, STEL_EAI(x), the last address's connect error. */
+ * turn. Returns the descriptor. Errors: -EINVAL (not an address), -ENAMETOOLONG, STEL_EAI(x), the last
+ * address's connect error. */
 STEL_API STEL_MUST_CHECK int stel_dial(const char *address);
 
-/* getaddrinfo(3) on the offload pool; free the result with freeaddrinfo(3). 0 or STEL_EAI(x). */
+/* getaddrinfo(3) on the offload pool; free the result with freeaddrinfo(3). Errors: STEL_EAI(x),
+ * -EINVAL (result NULL), -ETIMEDOUT, -ECANCELED. */
 STEL_API STEL_MUST_CHECK int stel_getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
                                               struct addrinfo **result);
 
-/* waitpid(2): the pid of the child whose state changed, or 0 with WNOHANG. A wait that was cut short has taken nothing. */
+/* waitpid(2): the pid of the child whose state changed, or 0 with WNOHANG. A wait that was cut short has taken nothing.
+ * Errors: -ECHILD, -EINVAL, -ESRCH (pid is INT_MIN), -ETIMEDOUT, -ECANCELED, -EAGAIN and -ENOMEM (nothing to wait with).
+ */
 STEL_API STEL_MUST_CHECK pid_t stel_waitpid(pid_t pid, int *status, int options);
 
 /* Signals for the whole process. From sigcatch on, those in set are kept for stel_sigwaitinfo, whatever the masks of

@@ -104,7 +104,8 @@ STEL_API STEL_MUST_CHECK int stel_runtime_wait(stel_runtime *rt);
 /* Stop: at once accept returns -ESHUTDOWN and spawns from outside are refused with it; fibers run on for grace_ns, then
  * all are cancelled; when the last has ended the workers end. Those that have not ended stop_timeout after the
  * cancellation are named on stderr with age and what they wait for; the call returns -EBUSY, the runtime stays as it
- * is, and stop may be called again. Errors: -EDEADLK (from one of its fibers), -EINVAL, -EBUSY. */
+ * is, and stop may be called again. Errors: -EDEADLK (from one of its fibers), -EINVAL, -EBUSY, -ETIMEDOUT and -ECANCELED (the
+ * caller's own limits: the stop goes on by itself). */
 STEL_API STEL_MUST_CHECK int stel_runtime_stop(stel_runtime *rt, int64_t grace_ns);
 
 /* Free a runtime that was stopped or never started; handles of its fibers are stale from now on. Errors: -EBUSY (it

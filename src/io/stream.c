@@ -60,26 +60,26 @@ ssize_t stel_writev(int fd, const struct iovec *iov, int count) {
 
 int stel_write_all(int fd, const void *buffer, size_t bytes, size_t *done) {
     size_t written = 0;
-    ssize_t n = 0;
-    while (written < bytes) {
+    ssize_t n;
+    do { /* once even for nothing: the descriptor and the caller's limits are looked at */
         n = stel_write(fd, (const char *)buffer + written, bytes - written);
         if (n < 0) break;
         written += (size_t)n;
-    }
+    } while (written < bytes);
     if (done) *done = written;
     return n < 0 ? (int)n : 0;
 }
 
 int stel_read_full(int fd, void *buffer, size_t bytes, size_t *done) {
     size_t got = 0;
-    ssize_t n = 1;
-    while (got < bytes) {
+    ssize_t n;
+    do { /* as above */
         n = stel_read(fd, (char *)buffer + got, bytes - got);
         if (n <= 0) break;
         got += (size_t)n;
-    }
+    } while (got < bytes);
     if (done) *done = got;
-    return n < 0 ? (int)n : n == 0 ? -ENODATA : 0;
+    return n < 0 ? (int)n : got < bytes ? -ENODATA : 0;
 }
 
 int stel_wait_fd(int fd, short events) {

@@ -1,6 +1,7 @@
 /* A million operations chosen at random, by fibers on eight workers and by plain threads, from one printed seed:
  * spawn, join, try_join, detach, cancel, shields, send, receive, select, close, sleep, locks, conditions, events,
- * waitgroups, park and unpark, yield, deadlines.
+ * waitgroups, park and unpark, yield, deadlines; scopes, tokens, read-write locks, semaphores, barriers, once and
+ * fibers that begin later (acts_of_sync.h); streams, datagrams, poll, cancelled reads and signals (acts_of_io.h).
  *
  * What must come out: every wait that must end does (most have no time limit, so a lost wake is a hang); the elements
  * sent are those received or drained; what is counted under a lock is exact; every call says only what its contract
@@ -10,6 +11,8 @@
  * the call that released them: AddressSanitizer sees a late touch.
  *
  * ctest: labels=slow timeout=300 */
+#include "acts_of_io.h"
+#include "acts_of_sync.h"
 #include "random_world.h"
 #include "runtime/runtime.h"
 
@@ -20,92 +23,7 @@
 #include <string.h>
 #include <time.h>
 
-enum { WORKERS = 8, ACTORS = 40, THREADS = 4, CONSUMERS = 3, OPERATIONS = 1000000 };
-
-/* ---- two parties: a parent with a child that it joins ---- */
-
-enum { ENDLESS_KINDS = 8 };
-
-/* What a parent and its child share; on the parent's stack, but for what is freed early. */
-typedef struct pair {
-    actor child;
-    stel_mutex *lock;
-    stel_cond *cond;
-    bool flag; /* under lock */
-    stel_event *event;
-    stel_waitgroup *group;
-    stel_chan *chan;
-    stel_fiber parent;
-    uint32_t kind, n;
-} pair;
-
-static void pair_init(pair *p, actor *a) {
-    memset(p, 0, sizeof *p);
-    p->child.world = a->world;
-    p->child.random = (uint64_t)below(a, UINT32_MAX) << 16 | 1;
-    p->parent = stel_self();
-}
-
-static void *zeroed(size_t bytes) {
-    void *object = calloc(1, bytes);
-    FIBER_ASSERT(object != NULL);
-    return object;
-}
-
-static void maybe_yield(actor *a) {
-    uint32_t n = below(a, 8);
-    if (n < 3)
-        stel_yield();
-    else if (n == 3)
-        went_well(a, stel_sleep((int64_t)below(a, 50) * 1000), 0);
-}
-
-static void join_in_pieces(actor *a, stel_fiber f, int *result) {
-    for (int rc = -ETIMEDOUT; rc == -ETIMEDOUT;) {
-        STEL_TIMEOUT((int64_t)below(a, 100000));
-        rc = stel_join(f, result);
-        FIBER_ASSERT(rc == 0 || (rc == -ETIMEDOUT && stel_timed_out()));
-    }
-}
-
-static void try_join_until(actor *a, stel_fiber f, int *result) {
-    for (int rc; (rc = stel_try_join(f, result)) != 0;) {
-        FIBER_ASSERT_EQ(rc, -EAGAIN);
-        maybe_yield(a);
-    }
-}
-
-static int join_somehow(actor *a, stel_fiber f) {
-    int result = INT32_MIN;
-    switch (below(a, 4)) {
-    case 0:
-        join_in_pieces(a, f, &result);
-        break;
-    case 1:
-        try_join_until(a, f, &result);
-        break;
-    default:
-        FIBER_ASSERT_EQ(stel_join(f, &result), 0);
-    }
-    FIBER_ASSERT_EQ(stel_detach(f), -ESRCH);
-    return result;
-}
-
-static stel_fiber spawn_somehow(actor *a, stel_fn *fn, void *arg) {
-    stel_fiber f = 0;
-    stel_spawn_options o = STEL_SPAWN_OPTIONS_INIT;
-    uint32_t kind = below(a, 16);
-    if (kind == 0) o.priority = (int)below(a, 8) - 4;
-    if (kind == 1) o.place = STEL_WORKER((int)below(a, WORKERS));
-    if (kind == 2) o.flags = STEL_NO_MIGRATE;
-    if (kind == 3) o.flags = STEL_FP_ENVIRONMENT;
-    if (kind < 4)
-        FIBER_OK(stel_spawn_with(&f, &o, fn, arg));
-    else
-        FIBER_OK(stel_spawn(&f, fn, arg));
-    FIBER_ASSERT(f != 0);
-    return f;
-}
+enum { ACTORS = 40, THREADS = 4, CONSUMERS = 3, OPERATIONS = 1000000 };
 
 /* ---- what children do ---- */
 
@@ -467,8 +385,9 @@ static void act_deadline(actor *a) {
 }
 
 typedef void act(actor *a);
-static act *const alone[] = { act_count,  act_count, act_send,  act_send,  act_receive, act_receive, act_select,
-                              act_select, act_close, act_sleep, act_yield, act_sink,    act_sink,    act_deadline };
+static act *const alone[] = { act_count,  act_count,    act_send,  act_send,  act_receive, act_receive,
+                              act_select, act_select,   act_close, act_sleep, act_yield,   act_sink,
+                              act_sink,   act_deadline, act_shelf, act_shelf, act_permit,  act_scope };
 enum { ALONE = sizeof alone / sizeof alone[0] };
 
 static void act_alone(actor *a) {
@@ -526,16 +445,23 @@ static void act_detach(actor *a) {
 }
 
 static act *const together[] = { act_spawn_join, act_spawn_join, act_cond,   act_event,  act_waitgroup, act_stream,
-                                 act_unpark,     act_park,       act_cancel, act_cancel, act_wander,    act_detach };
+                                 act_unpark,     act_park,       act_cancel, act_cancel, act_wander,    act_detach,
+                                 act_token,      act_later,      act_meet,   act_once };
+/* These cost ten to a hundred times as much as the others. */
+static act *const with_descriptors[] = { act_pipe, act_datagrams, act_poll, act_end_a_read, act_signal };
 enum { TOGETHER = sizeof together / sizeof together[0] };
+enum { WITH_DESCRIPTORS = sizeof with_descriptors / sizeof with_descriptors[0] };
 
 static void act_at_random(actor *a) {
     if (below(a, 3)) {
         act_alone(a);
-    } else {
-        together[below(a, TOGETHER)](a);
-        add(&a->world->operations, 1);
+        return;
     }
+    if (below(a, 32))
+        together[below(a, TOGETHER)](a);
+    else
+        with_descriptors[below(a, WITH_DESCRIPTORS)](a);
+    add(&a->world->operations, 1);
 }
 
 /* ---- all of them ---- */
@@ -598,7 +524,7 @@ static void *watchdog_main(void *arg) {
                     "active %" PRIu64 " spawned %" PRIu64 " switches %" PRIu64 " steals %" PRIu64 " wakes %" PRIu64
                     " polls %" PRIu64 " timers %" PRIu64 "\n",
                     s.current_active_tasks, s.spawned, s.switches, s.steals, s.wakes_remote, s.polls, s.timers_fired);
-        if (rt) stel__sched_report_survivors(rt->sched);
+        if (rt) stel__sched_report_survivors(stel__runtime_life(rt)->sched);
         abort();
     }
     return arg;
@@ -608,6 +534,7 @@ static void world_init(world *w, actor *a) {
     for (int i = 0; i < SLOTS; i++)
         w->slots[i].chan = new_channel(a);
     FIBER_OK(stel_chan_create(&w->sink, sizeof(uint64_t), 2));
+    FIBER_OK(stel_sem_init(&w->permits.sem, PERMITS));
 }
 
 static void world_check(world *w) {
@@ -621,6 +548,12 @@ static void world_check(world *w) {
     FIBER_ASSERT_EQ(w->swallowed, w->sunk);
     for (int i = 0; i < LOCKS; i++)
         FIBER_ASSERT_EQ(w->locks[i].count, w->locks[i].expected);
+    for (int i = 0; i < LOCKS; i++)
+        FIBER_ASSERT(w->shelves[i].left == w->shelves[i].right && w->shelves[i].left == w->shelves[i].expected);
+    for (int i = 0; i < PERMITS; i++)
+        FIBER_OK(stel_sem_try_acquire(&w->permits.sem));
+    FIBER_ASSERT_EQ(stel_sem_try_acquire(&w->permits.sem), -EAGAIN);
+    FIBER_ASSERT_EQ(w->signals_taken, w->signals_sent);
     FIBER_ASSERT(w->sent > 0 && w->sunk > 0 && w->locks[0].count > 0);
 }
 
@@ -661,6 +594,7 @@ START_TEST(random_operations) {
     c.seed = test_seed();
     c.stall_ns = -1; /* eight workers on few processors: a fiber that is not on one is no stall */
     it.target = test_scale(OPERATIONS);
+    signals_begin();
     ck_assert_int_eq(pthread_create(&it.watching, NULL, watchdog_main, NULL), 0);
     ck_assert_int_eq(run_in_runtime_with(&c, conduct, NULL), 0);
     for (int i = 0; i < THREADS; i++)

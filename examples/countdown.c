@@ -4,7 +4,14 @@
  * function; here it is a loop with a sleep in it, and `left` survives the sleep because the stack does. Ten loops of
  * half a second take half a second together.
  *
- *     cc countdown.c $(pkg-config --cflags --libs stellane-fiber) -o countdown && ./countdown */
+ *     cc countdown.c $(pkg-config --cflags --libs stellane-fiber) -o countdown && ./countdown
+ *
+ * It prints the ticks of all ten, mixed, and how long it took:
+ *
+ *     task 3: 5
+ *     ...
+ *     task 3: done on worker 1
+ *     10 tasks in 501 ms */
 #include <stdio.h>
 #include <stdlib.h>
 #include <stellane/stellane.h>

@@ -4,7 +4,9 @@
  * so a slow stage slows the ones before it and memory stays bounded; closing a channel tells the next stage that
  * nothing more will come: receive drains what is left and then returns -EPIPE.
  *
- *     cc pipeline.c $(pkg-config --cflags --libs stellane-fiber) -o pipeline && ./pipeline */
+ *     cc pipeline.c $(pkg-config --cflags --libs stellane-fiber) -o pipeline && ./pipeline
+ *
+ * It prints: the sum of the first 1000 squares is 333833500 */
 #include <errno.h>
 #include <stdio.h>
 #include <stellane/stellane.h>

@@ -3,7 +3,15 @@
  * The idea: figures cost nothing to keep and may be read at any time, from a fiber or from any thread; nobody is
  * stopped for it. Here main, a plain thread, watches a runtime that is busy.
  *
- *     cc stats.c $(pkg-config --cflags --libs stellane-fiber) -o stats && ./stats */
+ *     cc stats.c $(pkg-config --cflags --libs stellane-fiber) -o stats && ./stats
+ *
+ * It prints the figures twice, in the middle of the work and when it is done:
+ *
+ *     at work: backend epoll, up 11 ms
+ *       fibers: 1000 spawned, 1000 alive, 0 ended, of these 0 failed
+ *       stacks: 1000 in use, 1024 reserved
+ *       worker 0: 0 ended here, 62208 switches, 0 steals, 28 % of a CPU
+ *       ... */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -53,6 +61,7 @@ int main(void) {
     stel_fiber fibers[TASKS];
     for (intptr_t i = 0; i < TASKS; i++)
         die("spawn", stel_runtime_spawn(runtime, &fibers[i], NULL, work, (void *)i));
+    die("sleep", stel_sleep(STEL_MS(10))); /* a plain thread waits as one: in the kernel */
     print(runtime, "at work");
     for (int i = 0; i < TASKS; i++)
         die("join", stel_join(fibers[i], NULL)); /* threads may join fibers */

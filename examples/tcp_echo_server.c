@@ -5,7 +5,9 @@
  * that waits in its block, so a peer that falls silent costs one fiber, for a minute.
  *
  *     cc tcp_echo_server.c $(pkg-config --cflags --libs stellane-fiber) -o tcp_echo_server
- *     ./tcp_echo_server 127.0.0.1:7000 */
+ *     ./tcp_echo_server 127.0.0.1:7000
+ *
+ * It prints: listening on port 7000 */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <stdio.h>

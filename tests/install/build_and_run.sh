@@ -1,6 +1,6 @@
 #!/bin/bash
 # build_and_run.sh PREFIX WORK CC NAME: builds one program with what pkg-config says about the tree installed in PREFIX,
-# and nothing else, and runs it as its NAME asks.
+# and nothing else, and runs it as its NAME asks. The examples have a driver of their own, examples.py.
 set -eu
 prefix=$1 work=$2 cc=$3 name=$4
 here=$(cd "$(dirname "$0")" && pwd)
@@ -31,20 +31,8 @@ build() {
     $cc -O2 -Wall -Wextra -Werror $flags "$2" $libs -o "$1" || fail "does not build"
 }
 
-# serve PROGRAM [ARGUMENT...]: starts a server; its port goes into $port, it ends with this script.
-server=
+server= # ends with this script
 trap '[ -z "$server" ] || kill -9 "$server" 2>/dev/null || true' EXIT
-serve() {
-    "$@" >server.out &
-    server=$!
-    for _ in $(seq 600); do
-        port=$(sed -n 's/^listening on port //p' server.out)
-        [ -z "$port" ] || return 0
-        kill -0 "$server" 2>/dev/null || fail "the server ended by itself"
-        sleep 0.1
-    done
-    fail "the server does not say its port"
-}
 
 expect() { # expect FILE PATTERN
     grep -Eq "$2" "$1" || {
@@ -64,39 +52,6 @@ echo_by_bash() { # echo_by_bash PORT
 }
 
 case $name in
-tcp_echo_server) # and tcp_client: they test each other
-    build tcp_echo_server "$root/examples/tcp_echo_server.c"
-    build tcp_client "$root/examples/tcp_client.c"
-    serve ./tcp_echo_server 127.0.0.1:0
-    echo_by_bash "$port"
-    timeout 60 ./tcp_client "127.0.0.1:$port" 200 >out || fail "the client failed: $(cat out)"
-    expect out '^200 answered, 0 failed'
-    kill -9 "$server"
-    wait "$server" 2>/dev/null || true # and take the shell's word that it was killed
-    server=
-    if timeout 60 ./tcp_client "127.0.0.1:$port" 3 >out 2>err; then fail "success without a server"; fi
-    expect out '^0 answered, 3 failed'
-    expect err 'refused'
-    ;;
-countdown)
-    build countdown "$root/examples/countdown.c"
-    timeout 60 ./countdown >out || fail "exit code $?"
-    [ "$(grep -c ': done on worker' out)" = 10 ] || fail "not ten tasks: $(cat out)"
-    [ "$(grep -Ec '^task [0-9]: [1-5]$' out)" = 50 ] || fail "not fifty ticks: $(cat out)"
-    # At least what the sleeps take; how much longer is the machine's affair.
-    expect out '^10 tasks in ([5-9][0-9][0-9]|[0-9]{4,}) ms$'
-    ;;
-stats)
-    build stats "$root/examples/stats.c"
-    timeout 60 ./stats >out || fail "exit code $?"
-    expect out '^afterwards: backend epoll'
-    expect out ' 0 alive, 1000 ended, of these 10 failed'
-    ;;
-pipeline)
-    build pipeline "$root/examples/pipeline.c"
-    timeout 60 ./pipeline >out || fail "exit code $?"
-    expect out '^the sum of the first 1000 squares is 333833500$'
-    ;;
 first_program) # the first C block of the README; it listens on port 7000
     awk '/^```c$/ { on = 1; next } /^```/ { if (on) exit } on' "$root/README.md" >first_program.c
     grep -q stel_listen first_program.c || fail "the README's first program is not there"
@@ -123,6 +78,16 @@ macros_cxx) # CC is a C++ compiler here
     cp "$here/use_macros.c" use_macros.cc
     build macros_cxx use_macros.cc
     timeout 60 ./macros_cxx || fail "exit code $?"
+    ;;
+cxx) # CC is a C++ compiler here
+    cc="$cc -std=c++17"
+    build cxx "$here/use_cxx.cc"
+    timeout 120 ./cxx >out || fail "exit code $?"
+    expect out '^[0-9]+ exceptions handled'
+    # Run in a shell of its own, which tells of the abort in a file and not on our stderr.
+    if sh -c 'timeout 60 ./cxx escapes' >out 2>&1; then fail "an exception left a fiber without a trace"; fi
+    expect out 'terminat'
+    expect out 'nobody catches this'
     ;;
 static)
     build static "$here/use_macros.c" --static

@@ -1,0 +1,28 @@
+# Every program of examples/ is built alone and talked to: install/NAME. Natively against the installed tree; in a build
+# with a sanitizer, where there is none, against that build's static library, and sanitized as it is.
+find_program(PYTHON3 python3 REQUIRED)
+set(example_driver ${PYTHON3} ${CMAKE_CURRENT_LIST_DIR}/examples.py --cc ${CMAKE_C_COMPILER})
+if(STELLANE_SANITIZE STREQUAL "none")
+    list(APPEND example_driver --prefix ${prefix})
+else()
+    list(APPEND example_driver --library $<TARGET_FILE:stellane-static> --sanitize ${STELLANE_SANITIZE})
+    list(JOIN stellane_pc_private " " libraries)
+    separate_arguments(libraries UNIX_COMMAND "${libraries}")
+    foreach(library ${libraries})
+        list(APPEND example_driver --link=${library})
+    endforeach()
+endif()
+
+file(GLOB examples CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/examples/*.c)
+foreach(source form ${examples}) # form: all of them, seen from outside
+    get_filename_component(name ${source} NAME_WE)
+    set(test install/${name})
+    if(name STREQUAL "form")
+        set(test install/examples_form)
+    endif()
+    add_test(NAME ${test} COMMAND ${example_driver} --work ${CMAKE_CURRENT_BINARY_DIR}/examples/${name} ${name})
+    set_tests_properties(${test} PROPERTIES LABELS "install;quick;examples" TIMEOUT 300)
+    if(STELLANE_SANITIZE STREQUAL "none")
+        set_tests_properties(${test} PROPERTIES FIXTURES_REQUIRED installed)
+    endif()
+endforeach()

@@ -68,22 +68,20 @@ static int in_order(struct part *parts) {
 
 static int in_parallel(struct part *parts) {
     STEL_SCOPE(all); /* however the block is left: not before all have ended */
-    int rc = 0;
-    for (int i = 0; i < PARTS && rc == 0; i++)
-        rc = stel_scope_spawn(&all, ask, &parts[i]);
-    if (rc < 0) stel_scope_cancel(&all);
-    /* When a part fails before the last is spawned, that spawn is refused; the join tells what the failure was. */
-    int joined = stel_scope_join(&all);
-    return joined < 0 ? joined : rc;
+    for (int i = 0; i < PARTS; i++) {
+        int rc = stel_scope_spawn(&all, ask, &parts[i]);
+        if (rc < 0) return rc; /* or a part has failed already: then this is its code */
+    }
+    return stel_scope_join(&all);
 }
 
 static int what_there_is(struct part *parts) {
-    stel_scope all;
-    int rc = stel_scope_open(&all, STEL_SCOPE_COLLECT);
-    if (rc < 0) return rc;
-    for (int i = 0; i < PARTS; i++)
-        if ((rc = stel_scope_spawn(&all, ask, &parts[i])) < 0) parts[i].code = rc;
-    return stel_scope_join(&all); /* opened by hand it must be joined, on every path */
+    STEL_SCOPE_WITH(all, STEL_SCOPE_COLLECT);
+    for (int i = 0; i < PARTS; i++) {
+        int rc = stel_scope_spawn(&all, ask, &parts[i]);
+        if (rc < 0) parts[i].code = rc;
+    }
+    return stel_scope_join(&all);
 }
 
 static int gather(const char *title, int (*how)(struct part *), struct part *parts, int64_t limit_ns) {

@@ -50,9 +50,11 @@ enum stel_scope_flags {
 /* A declaration: `name` is an open scope; leaving the enclosing block, however (return, break, goto, a C++ exception,
  * stel_exit), cancels the children that still run and waits until they have ended. Join it to wait for them without
  * cancelling. When it could not be opened for want of memory, every spawn into it says so. */
-#define STEL_SCOPE(name)                                                                                               \
+#define STEL_SCOPE(name) STEL_SCOPE_WITH(name, 0)
+/* The same with flags. */
+#define STEL_SCOPE_WITH(name, flags)                                                                                   \
     __attribute__((cleanup(stel__scope_leave))) stel_scope name;                                                       \
-    __attribute__((unused)) const int STEL__JOIN(stel__scope_opened_, __LINE__) = stel_scope_open(&(name), 0)
+    __attribute__((unused)) const int STEL__JOIN(stel__scope_opened_, __LINE__) = stel_scope_open(&(name), (flags))
 
 /* Open s by hand; the opener must join it before it ends. A fiber that returns from its function with an open scope
  * aborts with a message; stel_exit closes what is open. Opened by a cancelled fiber (that is not shielded), the scope
@@ -63,8 +65,9 @@ STEL_API STEL_MUST_CHECK int stel_scope_open(stel_scope *s, unsigned flags);
 /* Start fn(arg) as a child of the scope: a fiber of the opener's runtime (of a plain thread: where its stel_spawn goes)
  * with the opener's deadline, which is cancelled when the opener or the scope is. A child of a background fiber is a
  * background fiber. The caller may be the opener, a child, or whoever knows that the scope is still open. Never waits.
- * Errors: -EINVAL (fn NULL; s NULL or not open), -ECANCELED (the scope is cancelled: nothing was started), and those of
- * stel_spawn. */
+ * Errors: -EINVAL (fn NULL; s NULL or not open); when the scope is cancelled and nothing was started: the failure of the
+ * child that did it, else -ECANCELED; and those of stel_spawn. So who stops at the first error and returns it tells the
+ * cause, too. */
 STEL_API STEL_MUST_CHECK int stel_scope_spawn(stel_scope *s, stel_fn *fn, void *arg);
 
 /* Wait until every child has ended, whatever happens, and close the scope. Only for the opener.

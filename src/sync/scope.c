@@ -216,26 +216,27 @@ static int64_t deadline_for_child(const scope *s) {
     return now < s->deadline ? now : s->deadline;
 }
 
-/* For good: ordered after everything that a canceller does under the lock. */
-static bool is_cancelled(scope *s) {
+/* 0, or why the scope takes no children: the failure that cancelled it, or -ECANCELED. For good: ordered after everything
+ * that a canceller does under the lock. */
+static int refusal(scope *s) {
     stel__spin_take(&s->lock);
-    bool cancelled = stel__load_relaxed(&s->cancelled);
+    int why = !stel__load_relaxed(&s->cancelled) ? 0 : s->failure ? s->failure : -ECANCELED;
     stel__spin_give(&s->lock);
-    return cancelled;
+    return why;
 }
 
 int stel_scope_spawn(stel_scope *object, stel_fn *fn, void *arg) {
     scope *s = (scope *)object;
     if (!is_open(s)) return not_open(s);
     if (!fn) return -EINVAL;
-    if (stel__load_relaxed(&s->cancelled)) return -ECANCELED; /* a late answer is given below */
+    if (stel__load_relaxed(&s->cancelled)) return refusal(s); /* a cancellation that comes now is seen below */
     stel__child_request request = {
         .scope = &s->link, .home = s->home, .deadline = deadline_for_child(s), .background = s->background
     };
     stel_fiber child;
     int rc = stel__sched_spawn_child(&child, &request, fn, arg, __builtin_return_address(0));
     if (rc < 0) return rc;
-    if (is_cancelled(s)) (void)stel_cancel(child);
+    if (refusal(s) < 0) (void)stel_cancel(child);
     return 0;
 }
 

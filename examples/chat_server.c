@@ -17,7 +17,6 @@
  *     * bob has left (1 in the room) */
 #define _DEFAULT_SOURCE
 #include <ctype.h>
-#include <netdb.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -195,14 +194,10 @@ static void welcome(struct room *room, int fd) {
 
 static int app(void *arg) {
     struct room *room = arg;
-    struct sockaddr_storage bound;
-    socklen_t bytes = sizeof bound;
-    char port[NI_MAXSERV];
+    char where[STEL_ADDRESS_BYTES];
     int listener = stel_listen(room->address, 1024), fd;
     if (listener < 0) return listener;
-    if (getsockname(listener, (struct sockaddr *)&bound, &bytes) == 0 &&
-        getnameinfo((struct sockaddr *)&bound, bytes, NULL, 0, port, sizeof port, NI_NUMERICSERV) == 0)
-        printf("listening on port %s\n", port);
+    if (stel_local_address(listener, where, sizeof where) == 0) printf("listening on %s\n", where);
     while ((fd = stel_accept(listener, NULL, NULL)) >= 0)
         welcome(room, fd);
     stel_close(listener);

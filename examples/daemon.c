@@ -12,14 +12,13 @@
  *
  * A client's line is answered with the greeting and the line; "wait 300 words" takes 300 ms first. It prints
  *
- *     listening on port 7000
+ *     listening on 127.0.0.1:7000
  *     greeting: hello; 3 visits, 12 requests, 0 cut off
  *     stopping
  *     stopped; 3 visits, 14 requests, 1 cut off */
 #define _DEFAULT_SOURCE
 #include <fcntl.h>
 #include <inttypes.h>
-#include <netdb.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -179,13 +178,9 @@ static int obey_signals(void *arg) {
 /* ---- start and end ---- */
 
 static int listen_and_say(const char *address) {
-    struct sockaddr_storage bound;
-    socklen_t bytes = sizeof bound;
-    char port[NI_MAXSERV];
+    char where[STEL_ADDRESS_BYTES];
     int listener = stel_listen(address, 1024);
-    if (listener >= 0 && getsockname(listener, (struct sockaddr *)&bound, &bytes) == 0 &&
-        getnameinfo((struct sockaddr *)&bound, bytes, NULL, 0, port, sizeof port, NI_NUMERICSERV) == 0)
-        printf("listening on port %s\n", port);
+    if (listener >= 0 && stel_local_address(listener, where, sizeof where) == 0) printf("listening on %s\n", where);
     return listener;
 }
 

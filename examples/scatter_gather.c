@@ -16,7 +16,6 @@
  *     in parallel: user=Ada settings=dark preferences=tea: success, 101 ms
  *     what there is: user=Ada settings=? preferences=tea: time has run out (ETIMEDOUT), 1000 ms */
 #define _DEFAULT_SOURCE
-#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <stellane/stellane.h>
@@ -105,7 +104,7 @@ static int gather(const char *title, int (*how)(struct part *), struct part *par
 struct back_end {
     int listener;
     const char *value;
-    char address[64];
+    char address[STEL_ADDRESS_BYTES];
 };
 
 static int answer_all(void *arg) {
@@ -126,18 +125,17 @@ static int answer_all(void *arg) {
 }
 
 static int start_back_end(struct back_end *b) {
-    struct sockaddr_storage bound;
-    socklen_t bytes = sizeof bound;
-    char port[NI_MAXSERV] = "";
     if ((b->listener = stel_listen("127.0.0.1:0", 16)) < 0) return b->listener;
-    if (getsockname(b->listener, (struct sockaddr *)&bound, &bytes) == 0)
-        getnameinfo((struct sockaddr *)&bound, bytes, NULL, 0, port, sizeof port, NI_NUMERICSERV);
-    snprintf(b->address, sizeof b->address, "127.0.0.1:%s", port);
+    int rc = stel_local_address(b->listener, b->address, sizeof b->address);
+    if (rc < 0) {
+        stel_close(b->listener);
+        return rc;
+    }
     /* In the background: it does not keep the program alive, and is cancelled when the others have ended. */
     stel_spawn_options options = STEL_SPAWN_OPTIONS_INIT;
     options.name = "back end";
     options.flags = STEL_BACKGROUND;
-    int rc = stel_spawn_with(NULL, &options, answer_all, b);
+    rc = stel_spawn_with(NULL, &options, answer_all, b);
     if (rc < 0) stel_close(b->listener);
     return rc;
 }

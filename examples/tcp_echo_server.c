@@ -7,9 +7,7 @@
  *     cc tcp_echo_server.c $(pkg-config --cflags --libs stellane-fiber) -o tcp_echo_server
  *     ./tcp_echo_server 127.0.0.1:7000
  *
- * It prints: listening on port 7000 */
-#include <arpa/inet.h>
-#include <netinet/in.h>
+ * It prints: listening on 127.0.0.1:7000 */
 #include <stdio.h>
 #include <stellane/stellane.h>
 
@@ -31,10 +29,8 @@ static int listen_and_say(const char *address) {
         fprintf(stderr, "%s: %s\n", address, stel_strerror(listener));
         return listener;
     }
-    struct sockaddr_in bound = { 0 };
-    socklen_t bytes = sizeof bound;
-    if (getsockname(listener, (struct sockaddr *)&bound, &bytes) == 0 && bound.sin_family == AF_INET)
-        printf("listening on port %d\n", ntohs(bound.sin_port)); /* with ":0" the kernel has chosen it */
+    char where[STEL_ADDRESS_BYTES];
+    if (stel_local_address(listener, where, sizeof where) == 0) printf("listening on %s\n", where); /* the port, too */
     fflush(stdout);
     return listener;
 }

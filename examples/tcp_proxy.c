@@ -11,12 +11,11 @@
  *
  * It prints its port, and a line for each visit that has ended:
  *
- *     listening on port 7001
+ *     listening on 127.0.0.1:7001
  *     visit 1: 22 bytes there, 22 back, 3 ms: done
  *     visit 2: 5 bytes there, 0 back, 5004 ms: idle for too long */
 #define _DEFAULT_SOURCE
 #include <inttypes.h>
-#include <netdb.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -114,13 +113,9 @@ static int serve(void *arg) {
 }
 
 static int listen_and_say(const char *address) {
-    struct sockaddr_storage bound;
-    socklen_t bytes = sizeof bound;
-    char port[NI_MAXSERV];
+    char where[STEL_ADDRESS_BYTES];
     int listener = stel_listen(address, 1024);
-    if (listener >= 0 && getsockname(listener, (struct sockaddr *)&bound, &bytes) == 0 &&
-        getnameinfo((struct sockaddr *)&bound, bytes, NULL, 0, port, sizeof port, NI_NUMERICSERV) == 0)
-        printf("listening on port %s\n", port);
+    if (listener >= 0 && stel_local_address(listener, where, sizeof where) == 0) printf("listening on %s\n", where);
     return listener;
 }
 

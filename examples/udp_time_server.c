@@ -10,8 +10,8 @@
  *
  * It prints a line a socket; `echo | nc -u -W 1 127.0.0.1 7013` is client enough:
  *
- *     listening on port 7013 of 127.0.0.1
- *     listening on port 7013 of ::1
+ *     listening on 127.0.0.1:7013
+ *     listening on [::1]:7013
  *     2025-06-01T12:34:56.123456789Z                 what the client gets */
 #define _DEFAULT_SOURCE
 #include <netdb.h>
@@ -93,9 +93,7 @@ __attribute__((noinline)) static int bind_to(int fd, const struct addrinfo *at) 
 /* A bound socket for s, and a line that says where. */
 static int open_socket(const struct server *s) {
     struct addrinfo hints = { .ai_flags = AI_PASSIVE, .ai_socktype = SOCK_DGRAM }, *at;
-    struct sockaddr_storage bound;
-    socklen_t bytes = sizeof bound;
-    char host[NI_MAXHOST], port[NI_MAXSERV];
+    char where[STEL_ADDRESS_BYTES];
     int yes = 1, rc = stel_getaddrinfo(s->host, s->port, &hints, &at);
     if (rc < 0) return rc;
     int fd = stel_socket(at->ai_family, at->ai_socktype, at->ai_protocol);
@@ -108,10 +106,7 @@ static int open_socket(const struct server *s) {
         stel_close(fd);
         return rc;
     }
-    if (getsockname(fd, (struct sockaddr *)&bound, &bytes) == 0 &&
-        getnameinfo((struct sockaddr *)&bound, bytes, host, sizeof host, port, sizeof port,
-                    NI_NUMERICHOST | NI_NUMERICSERV) == 0)
-        printf("listening on port %s of %s\n", port, host);
+    if (stel_local_address(fd, where, sizeof where) == 0) printf("listening on %s\n", where);
     return fd;
 }
 

@@ -108,6 +108,15 @@ STEL_API STEL_MUST_CHECK int stel_listen(const char *address, int backlog);
  * address's connect error. */
 STEL_API STEL_MUST_CHECK int stel_dial(const char *address);
 
+/* A socket's own address, and that of its peer, as text that stel_listen and stel_dial take: "127.0.0.1:7000",
+ * "[::1]:80", "unix:/run/x.sock" ("unix:" for a socket without a name, "unix:@name" for an abstract one). The port that
+ * the kernel chose for ":0" is learnt so. STEL_ADDRESS_BYTES always suffice. Never wait.
+ * Errors: -EINVAL (text NULL), -ENOSPC (it does not fit), -EBADF, -ENOTSOCK, -ENOTCONN (no peer), -EAFNOSUPPORT (another
+ * family), -ENOBUFS. */
+enum { STEL_ADDRESS_BYTES = 128 };
+STEL_API STEL_MUST_CHECK int stel_local_address(int fd, char *text, size_t bytes);
+STEL_API STEL_MUST_CHECK int stel_peer_address(int fd, char *text, size_t bytes);
+
 /* getaddrinfo(3) on the offload pool; free the result with freeaddrinfo(3). Errors: STEL_EAI(x),
  * -EINVAL (result NULL), -ETIMEDOUT, -ECANCELED. */
 STEL_API STEL_MUST_CHECK int stel_getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,

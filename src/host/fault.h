@@ -35,6 +35,7 @@
     X(BIND, "bind")                                                                                                    \
     X(LISTEN, "listen")                                                                                                \
     X(GETSOCKNAME, "getsockname")                                                                                      \
+    X(GETPEERNAME, "getpeername")                                                                                      \
     X(GETSOCKOPT, "getsockopt")                                                                                        \
     X(SETSOCKOPT, "setsockopt")                                                                                        \
     X(SHUTDOWN, "shutdown")                                                                                            \

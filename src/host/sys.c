@@ -22,20 +22,29 @@ enum { NR_PIDFD_OPEN = 434, NR_PROCESS_MADVISE = 440, NR_EPOLL_PWAIT2 = 441 };
         int told = stel__fault_hit(STEL__FAULT_##kind);                                                                \
         if (STEL__UNLIKELY(told)) return -told;                                                                        \
     } while (0)
+/* errno is the program's: what a call that fails leaves there is taken out as a code, and the old value put back. */
+#define OR_CODE(result, before) ((result) < 0 ? take_errno(before) : (result))
+static STEL__NOINLINE int take_errno(int before) {
+    int code = -errno;
+    errno = before;
+    return code;
+}
 #define ONCE(type, kind, call)                                                                                         \
     do {                                                                                                               \
         FAIL_IF_TOLD(kind);                                                                                            \
+        int before = errno;                                                                                            \
         type result = (call);                                                                                          \
-        return result < 0 ? -errno : result;                                                                           \
+        return OR_CODE(result, before);                                                                                \
     } while (0)
 #define REPEAT(type, kind, call)                                                                                       \
     do {                                                                                                               \
         FAIL_IF_TOLD(kind);                                                                                            \
+        int before = errno;                                                                                            \
         type result;                                                                                                   \
         do                                                                                                             \
             result = (call);                                                                                           \
         while (STEL__UNLIKELY(result < 0) && errno == EINTR);                                                          \
-        return result < 0 ? -errno : result;                                                                           \
+        return OR_CODE(result, before);                                                                                \
     } while (0)
 
 /* ---- data ---- */
@@ -149,6 +158,10 @@ int stel__sys_getsockname(int fd, struct sockaddr *address, socklen_t *length) {
     ONCE(int, GETSOCKNAME, getsockname(fd, address, length));
 }
 
+int stel__sys_getpeername(int fd, struct sockaddr *address, socklen_t *length) {
+    ONCE(int, GETPEERNAME, getpeername(fd, address, length));
+}
+
 int stel__sys_getsockopt(int fd, int level, int option, void *value, socklen_t *length) {
     ONCE(int, GETSOCKOPT, getsockopt(fd, level, option, value, length));
 }
@@ -170,8 +183,9 @@ int stel__sys_getaddrinfo(const char *node, const char *service, const struct ad
 
 int stel__sys_close(int fd) {
     /* A close that is told to fail still closes, as the kernel's do. */
-    int told = stel__fault_hit(STEL__FAULT_CLOSE);
-    int result = close(fd) < 0 ? -errno : 0;
+    int told = stel__fault_hit(STEL__FAULT_CLOSE), before = errno;
+    int result = close(fd);
+    result = OR_CODE(result, before);
     if (STEL__UNLIKELY(told)) return -told;
     return result == -EINTR ? 0 : result;
 }
@@ -261,8 +275,9 @@ static int futex_in_slices(uint32_t *word, int operation, uint32_t value) {
     sigset_t blocked;
     pthread_sigmask(SIG_BLOCK, NULL, &blocked);
     bool ours = sigismember(&blocked, SIGTERM) > 0 && sigismember(&blocked, SIGWINCH) > 0;
+    int before = errno;
     int result = (int)syscall(SYS_futex, word, operation, value, ours ? NULL : &slice, NULL, 0);
-    int code = result < 0 ? -errno : result;
+    int code = OR_CODE(result, before);
     if (!ours) usleep(0);
     return code == -ETIMEDOUT ? -EINTR : code;
 }
@@ -275,16 +290,18 @@ int stel__sys_futex(uint32_t *word, int operation, uint32_t value, const struct 
 #ifdef STEL__TSAN
     if ((operation & FUTEX_CMD_MASK) == FUTEX_WAIT && !timeout) return futex_in_slices(word, operation, value);
 #endif
+    int before = errno;
     int result = (int)syscall(SYS_futex, word, operation, value, timeout, other, value3);
-    return result < 0 ? -errno : result;
+    return OR_CODE(result, before);
 }
 
 /* ---- memory ---- */
 
 int stel__sys_mmap(void **out, void *address, size_t bytes, int protection, int flags, int fd, off_t offset) {
     FAIL_IF_TOLD(MMAP);
+    int before = errno;
     void *p = mmap(address, bytes, protection, flags, fd, offset);
-    if (p == MAP_FAILED) return -errno;
+    if (p == MAP_FAILED) return take_errno(before);
     *out = p;
     return 0;
 }
@@ -312,12 +329,15 @@ int stel__sys_sigmask(int how, const sigset_t *set, sigset_t *previous) {
 }
 
 int stel__sys_sigpending(sigset_t *set) {
-    return sigpending(set) < 0 ? -errno : 0;
+    int before = errno;
+    int result = sigpending(set);
+    return OR_CODE(result, before);
 }
 
 int stel__sys_sigtimedwait(const sigset_t *set, siginfo_t *info, const struct timespec *timeout) {
+    int before = errno;
     int result = sigtimedwait(set, info, timeout);
-    return result < 0 ? -errno : result;
+    return OR_CODE(result, before);
 }
 
 int stel__sys_prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d) {
@@ -343,9 +363,8 @@ int stel__sys_sigaction(int signal, const struct sigaction *action, struct sigac
 int stel__sys_rt_tgsigqueueinfo(int thread_id, int signal, const siginfo_t *info) {
     FAIL_IF_TOLD(TGSIGQUEUEINFO);
     int before = errno;
-    int result = (int)syscall(SYS_rt_tgsigqueueinfo, getpid(), thread_id, signal, info) < 0 ? -errno : 0;
-    errno = before;
-    return result;
+    int result = (int)syscall(SYS_rt_tgsigqueueinfo, getpid(), thread_id, signal, info);
+    return OR_CODE(result, before);
 }
 
 pid_t stel__sys_getpid(void) {

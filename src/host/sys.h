@@ -48,6 +48,7 @@ int stel__sys_connect(int fd, const struct sockaddr *address, socklen_t length);
 int stel__sys_bind(int fd, const struct sockaddr *address, socklen_t length);
 int stel__sys_listen(int fd, int backlog);
 int stel__sys_getsockname(int fd, struct sockaddr *address, socklen_t *length);
+int stel__sys_getpeername(int fd, struct sockaddr *address, socklen_t *length);
 int stel__sys_getsockopt(int fd, int level, int option, void *value, socklen_t *length);
 int stel__sys_setsockopt(int fd, int level, int option, const void *value, socklen_t length);
 int stel__sys_shutdown(int fd, int how);

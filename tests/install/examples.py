@@ -126,7 +126,7 @@ class Program:
         return match
 
     def port(self, number=1):
-        return int(self.line(r"^listening on port (\d+)", number).group(1))
+        return int(self.line(r"^listening on \S+:(\d+)$", number).group(1))
 
     def end(self, code=0):
         """Wait for its end and return what it has printed."""
@@ -750,7 +750,7 @@ def test_udp_time_server():
     except OSError:
         hosts.pop()  # no IPv6 here
     slow = Program("udp_time_server", 0, 5, 0.001, *hosts)  # no new token while the test lasts
-    where = {slow.line(r"^listening on port (\d+) of (\S+)$", i + 1).group(2): i + 1 for i in range(len(hosts))}
+    where = {slow.line(r"^listening on \[?(\S+?)\]?:\d+$", i + 1).group(1): i + 1 for i in range(len(hosts))}
     expect(sorted(where) == sorted(hosts), where)
     shape = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z\n")
 

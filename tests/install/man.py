@@ -122,7 +122,7 @@ def read_header(path):
                 codes = about_all if path.name == "io.h" else frozenset()
             elif text.startswith("\n\n", match.end()):  # stands by itself
                 codes = frozenset()
-            elif path.name == "io.h" and not re.search(r"[Nn]ever\s+waits", comment):
+            elif path.name == "io.h" and not re.search(r"[Nn]ever\s+waits?\b", comment):
                 codes |= about_all
         elif match["macro"]:
             arguments = tuple(re.findall(r"\w+", match["arguments"]))

@@ -139,13 +139,22 @@ static void run_accept_job(stel__job *job) {
     a->result = ready < 0 ? ready : stel__sys_accept4(a->fd, a->address, a->bytes, SOCK_CLOEXEC | SOCK_NONBLOCK);
 }
 
+/* -EAGAIN on a listener. On anything else that has nothing to say, nobody ever will come: what accept(2) says at once. */
+static int why_nobody_comes(int fd) {
+    int listens = 0;
+    socklen_t length = sizeof listens;
+    int rc = stel__sys_getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length);
+    return rc < 0 ? rc : listens ? -EAGAIN : -EINVAL;
+}
+
 /* accept4(2) that says -EAGAIN when there is nothing, even on a listener that blocks: that one is asked first, and the
  * call made on the offload pool, as somebody else may take the connection in between. */
 static int accept_once(stel__call *c, stel__slot_mark *mark, struct sockaddr *address, socklen_t *bytes) {
     if (STEL__LIKELY(stel__call_nonblocking(c, mark)))
         return stel__sys_accept4(c->fd, address, bytes, SOCK_CLOEXEC | SOCK_NONBLOCK);
     int ready = stel__ready_now(c->fd, POLLIN);
-    if (ready <= 0) return ready == 0 ? -EAGAIN : ready;
+    if (ready == 0) ready = why_nobody_comes(c->fd);
+    if (ready < 0) return ready;
     accept_job a = { .job = { .run = run_accept_job }, .fd = c->fd, .address = address, .bytes = bytes };
     int rc = stel__job_run_somehow(&a.job, c->waiter);
     return rc < 0 ? rc : a.result;

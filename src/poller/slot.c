@@ -66,7 +66,7 @@ STEL__COLD stel__slot *stel__slot_make(int fd, int *error) {
         return NULL;
     }
     if (fd >= STEL__SLOT_SEGMENT * STEL__SLOT_SEGMENTS) {
-        *error = -EMFILE;
+        *error = stel__sys_fcntl_getfl(fd) < 0 ? -EBADF : -EMFILE; /* as a rule it is no descriptor */
         return NULL;
     }
     stel__fork_watch(); /* there may be no runtime that has done so */
@@ -341,7 +341,7 @@ void stel__slot_forget(stel__slot *s) {
 int stel__slot_release(int fd) {
     int error;
     stel__slot *s = stel__slot_at(fd, &error);
-    if (!s) return error == -EBADF ? error : 0; /* nothing is known of it */
+    if (!s) return fd < 0 ? error : 0; /* nothing is known of it */
     stel__wakes wakes = { .n = 0, .which = STEL__SLOT_CHANGED };
     stel__lock_take(&s->lock);
     /* Taken out of the backend as well: the file may live on under another number, and report for ever. Under the lock,

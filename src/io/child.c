@@ -13,7 +13,7 @@
  * themselves; who has to wait on joins or starts the next. Nothing is missed: waitid tells of what is so, not of what
  * happens; so what changed after a caller's look and before it joined is seen by the watch that it joins.
  *
- *   watch      on the list: its thread is in waitid (or on the way there), waiters may join
+ *   on the list  its thread is in waitid, or on the way there or back; waiters may join
  *              off the list: over; the thread wakes those that it found, and is gone
  *
  * A waiter that is cut short leaves; the thread stays in waitid, as nothing gets it out of there, and serves whoever asks
@@ -49,14 +49,16 @@ enum { NODE_QUEUED = 1 }; /* a node's flag, under the lock */
 
 /* ---- the threads ---- */
 
-/* Under the lock: off the list, and everybody who waits by it has to look. */
+/* Under the lock: everybody who waits by it has to look. It stays on the list until it is freed, so that a child that is
+ * forked just now does not take it for lost memory. */
 static void end_watch(watch *x) {
-    stel__list_remove(&watching.watches, &x->link);
     for (stel__link *l; (l = stel__list_pop_head(&x->waiters));) {
         stel__node *n = STEL__CONTAINER(l, stel__node, link);
         n->flags = 0;
         stel__wake(stel__node_ticket(n), 0);
     }
+    stel__list_remove(&watching.watches, &x->link);
+    stel__free(x);
 }
 
 static void *watch_main(void *argument) {
@@ -67,7 +69,6 @@ static void *watch_main(void *argument) {
     stel__lock_take(&watching.lock);
     end_watch(x);
     stel__lock_give(&watching.lock);
-    stel__free(x);
     return NULL;
 }
 
@@ -85,13 +86,14 @@ static watch *watch_for(idtype_t kind, id_t id, int options, int *error) {
     x->options = options;
     pthread_t thread;
     stel__fork_watch(); /* there may be no runtime that has done so */
-    *error = stel__thread_start(&thread, "stel-child", watch_main, x);
+    stel__list_push_tail(&watching.watches, &x->link);
+    *error = stel__thread_start(&thread, "stel-child", watch_main, x); /* it needs the lock to end the watch */
     if (*error < 0) {
+        stel__list_remove(&watching.watches, &x->link);
         stel__free(x);
         return NULL;
     }
     (void)pthread_detach(thread);
-    stel__list_push_tail(&watching.watches, &x->link); /* the thread needs the lock to come here */
     return x;
 }
 

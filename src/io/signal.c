@@ -103,7 +103,9 @@ static void set_of(uint64_t bits, sigset_t *set) {
 
 /* ---- sending on ---- */
 
-enum { KERNEL_BYTES = 48 }; /* the kernel's part of a siginfo_t; it wants nothing in the rest of one that it does not know */
+enum {
+    KERNEL_BYTES = 48
+}; /* the kernel's part of a siginfo_t; it wants nothing in the rest of one that it does not know */
 
 static void to_travel(siginfo_t *info) {
     memset((char *)info + KERNEL_BYTES, 0, sizeof *info - KERNEL_BYTES);
@@ -177,7 +179,8 @@ static void arrived(int signal, const siginfo_t *info) {
         stel__lock_give(&signals.lock);
         if (ticket) (void)stel__wake(ticket, 0);
         if (kept) return;
-        stel__warn_once(&said, "no memory to keep a signal: it stays with the thread that collects them until there is");
+        stel__warn_once(&said,
+                        "no memory to keep a signal: it stays with the thread that collects them until there is");
         stel__futex nobody = 0; /* to sleep on; not stel_sleep, which needs memory */
         (void)stel__futex_wait(&nobody, 0, stel__time_add(stel__clock_now(), STEL_MS(1)));
     }

@@ -43,8 +43,7 @@ typedef struct scope {
     int64_t deadline;      /* the opener's, when it opened */
     uint8_t collect, shielded, background;
     /* under lock */
-    _Atomic bool cancelled;        /* set under it; read without it by who looks again under it */
-    _Atomic bool opener_cancelled; /* because the opener was */
+    _Atomic bool cancelled; /* set under it; read without it by who looks again under it */
     stel__spin lock;
     uint32_t alive;
     int32_t failure;     /* the first, or 0 */
@@ -100,7 +99,6 @@ static size_t collect(stel__scope_link *link, stel_fiber *children, size_t n) {
     scope *s = scope_of(link);
     if (s->shielded) return 0;
     stel__spin_take(&s->lock);
-    stel__store_relaxed(&s->opener_cancelled, true);
     n = take_running(s, children, n);
     stel__spin_give(&s->lock);
     return n;
@@ -249,8 +247,6 @@ int stel_scope_join(stel_scope *object) {
     if (rc == 0) rc = await_children(s, w, 0);
     /* Our cancellation was theirs as well, and they may have been faster in ending than we in hearing of it. */
     if (rc == 0 && stel__load_relaxed(&s->cancelled)) rc = stel__wait_check(w);
-    /* Children that were cancelled with us may have been faster to end than we to learn of it; theirs is no success. */
-    if (rc == 0 && s->failure == 0 && stel__load_relaxed(&s->opener_cancelled)) rc = stel__wait_check(w);
     if (rc < 0) cancel_and_wait(s, w);
     closed(s);
     if (rc < 0 || s->failure == 0) return rc;

@@ -51,7 +51,8 @@ static int serve(void *arg) {
         if (n == 4 && memcmp(question, "lost", 4) == 0) continue;
         int bytes = snprintf(answer, sizeof answer, "%d:", (int)n);
         memcpy(answer + bytes, question, (size_t)n);
-        FIBER_ASSERT_EQ(stel_sendto(s->fd, answer, (size_t)(bytes + n), 0, (struct sockaddr *)&from, length), bytes + n);
+        FIBER_ASSERT_EQ(stel_sendto(s->fd, answer, (size_t)(bytes + n), 0, (struct sockaddr *)&from, length),
+                        bytes + n);
         s->answered++;
     }
 }

@@ -278,7 +278,8 @@ static int together(void *arg) {
     (void)arg;
     int master, terminal, event = eventfd(0, 0), timer = timerfd_create(CLOCK_MONOTONIC, 0);
     open_tty(&master, &terminal);
-    struct pollfd fds[] = { { .fd = terminal, .events = POLLIN }, { .fd = event, .events = POLLIN },
+    struct pollfd fds[] = { { .fd = terminal, .events = POLLIN },
+                            { .fd = event, .events = POLLIN },
                             { .fd = timer, .events = POLLIN } };
     struct itimerspec soon = { .it_value.tv_nsec = 1000000 };
     uint64_t one = 1;

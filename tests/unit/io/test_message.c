@@ -264,7 +264,8 @@ static int streams(void *arg) {
         /* Everything, whatever the peer's pace; in pieces too. */
         side_start(&other, read_all, &fds[1]);
         FIBER_ASSERT_EQ(stel_sendto(fds[0], data, BYTES / 2, 0, NULL, 0), BYTES / 2);
-        struct iovec halves[3] = { { data + BYTES / 2, 1 }, { data + BYTES / 2 + 1, 0 },
+        struct iovec halves[3] = { { data + BYTES / 2, 1 },
+                                   { data + BYTES / 2 + 1, 0 },
                                    { data + BYTES / 2 + 1, BYTES / 2 - 1 } };
         struct msghdr all = { .msg_iov = halves, .msg_iovlen = 3 };
         FIBER_ASSERT_EQ(stel_sendmsg(fds[0], &all, 0), BYTES / 2);

@@ -32,8 +32,10 @@ static int looks(void *arg) {
     (void)arg;
     int p[2][2], file = (int)FIBER_OK(stel_open("/proc/self/exe", O_RDONLY, 0));
     pipes(2, p);
-    struct pollfd fds[] = { { .fd = p[0][0], .events = POLLIN },  { .fd = p[0][1], .events = POLLOUT },
-                            { .fd = -1, .events = POLLIN },       { .fd = p[1][0], .events = POLLIN },
+    struct pollfd fds[] = { { .fd = p[0][0], .events = POLLIN },
+                            { .fd = p[0][1], .events = POLLOUT },
+                            { .fd = -1, .events = POLLIN },
+                            { .fd = p[1][0], .events = POLLIN },
                             { .fd = file, .events = POLLIN | POLLOUT } };
     fds[2].revents = 77;
     FIBER_ASSERT_EQ(stel_poll(fds, 5, 0), 2);
@@ -54,8 +56,10 @@ static int looks(void *arg) {
     fds[3].events = 0;
     FIBER_ASSERT_EQ(stel_poll(&fds[3], 1, -1), 1);
     FIBER_ASSERT_EQ(fds[3].revents, POLLHUP);
-    FIBER_ASSERT_EQ(stel_poll(NULL, 1, 0), -EFAULT);
-    FIBER_ASSERT_EQ(stel_poll(NULL, 1u << 30, 0), -EINVAL);
+    if (!stel__sanitize_valgrind()) { /* it looks at all of them, as far as it comes */
+        FIBER_ASSERT_EQ(stel_poll(NULL, 1, 0), -EFAULT);
+        FIBER_ASSERT_EQ(stel_poll(NULL, 1u << 30, 0), -EINVAL);
+    }
     FIBER_OK(stel_close(p[1][0]));
     FIBER_OK(stel_close(file));
     close_pipes(1, p);
@@ -240,7 +244,8 @@ static int shields(void *arg) {
     FIBER_OK(stel_spawn(&f, shielded, &q));
     FIBER_OK(stel_cancel(f));
     FIBER_OK(stel_join(f, &result));
-    FIBER_ASSERT(result == 0 || result == -ECANCELED); /* cancelled before the shield was open: it waited all the same */
+    FIBER_ASSERT(result == 0 ||
+                 result == -ECANCELED); /* cancelled before the shield was open: it waited all the same */
     close_pipes(1, p);
     return 0;
 }

@@ -92,7 +92,8 @@ static int every_change(void *arg) {
         for (enum kind is = 0; is < KINDS; is++)
             for (int how = 0; how < 3; how++) {
                 int a[2], b[2];
-                if (how > 0 && is != (was + (unsigned)how) % KINDS) continue; /* some: healing takes a tenth of a second */
+                if (how > 0 && is != (was + (unsigned)how) % KINDS)
+                    continue; /* some: healing takes a tenth of a second */
                 make(was, a);
                 make(is, b);
                 use(was, a);
@@ -317,4 +318,5 @@ START_TEST(errors) {
 }
 END_TEST
 
-TEST_MAIN("io/release", any_to_any, stream_again, not_ours_any_more, while_parked, by_fclose, lives_on_elsewhere, errors)
+TEST_MAIN("io/release", any_to_any, stream_again, not_ours_any_more, while_parked, by_fclose, lives_on_elsewhere,
+          errors)

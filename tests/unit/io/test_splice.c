@@ -257,7 +257,9 @@ static int chain(void *arg) {
                     FIBER_ASSERT_EQ(fcntl(s[i], F_SETFL, 0), 0);
                     FIBER_OK(stel_fd_release(s[i]));
                 }
-            hop hops[4] = { { .from = from, .to = a[1] }, { .from = a[0], .to = s[1] }, { .from = s[0], .to = b[1] },
+            hop hops[4] = { { .from = from, .to = a[1] },
+                            { .from = a[0], .to = s[1] },
+                            { .from = s[0], .to = b[1] },
                             { .from = b[0], .to = to } };
             for (int i = 3; i >= 0; i--)
                 side_start(&sides[i], splice_all, &hops[i]);

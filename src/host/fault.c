@@ -1,15 +1,21 @@
-/* The fault seam's rules: one slot a kind, set by tests or from STELLANE_FAULT. See fault.h. Exact under threads: each
- * call of an armed kind draws a number, and the numbers decide. */
+/* The fault seam's rules: one slot a kind, set by tests or from STELLANE_FAULT. See fault.h.
+ *
+ * Exact under threads: a rule is one word, the number of calls that are still to come until the one that fails, and
+ * each call takes one off by a compare-and-swap. So every call is either before a change of the rule or after it, and a
+ * rule that is set anew while it is in force never lets one slip through. (Dropped: numbers drawn by the calls, and the
+ * one to fail computed from the last: a call between its draw and its look at the rule belonged to neither.) */
 #include "host/fault.h"
 #include "host/host.h"
 #include <stdlib.h>
 #include <string.h>
 
+/* left | for_good | error (signed, as getaddrinfo's codes are). left 1: the next call fails; 0: none does. */
+#define LEFT_MASK   ((UINT64_C(1) << 47) - 1)
+#define FOR_GOOD    (UINT64_C(1) << 47)
+#define ERROR_SHIFT 48
+
 typedef struct fault_rule {
-    _Atomic uint64_t calls;
-    _Atomic uint64_t nth; /* 0: none; counted in calls */
-    _Atomic int error;
-    _Atomic bool for_good;
+    _Atomic uint64_t word, calls;
 } fault_rule;
 
 static fault_rule rules[STEL__FAULT_COUNT];
@@ -21,11 +27,8 @@ static const char *const kind_words[STEL__FAULT_COUNT] = { STEL__FAULT_KINDS(FAU
 #undef FAULT_WORDS
 
 static void set_rule(enum stel__fault_kind kind, uint64_t nth, int error, bool for_good) {
-    fault_rule *r = &rules[kind];
-    stel__store_relaxed(&r->error, error);
-    stel__store_relaxed(&r->for_good, for_good);
-    /* Release: whoever sees the number sees the rest (stel__fault_ask). */
-    stel__store_release(&r->nth, stel__load_relaxed(&r->calls) + nth);
+    uint64_t word = nth | (for_good ? FOR_GOOD : 0) | (uint64_t)(uint16_t)error << ERROR_SHIFT;
+    stel__store_relaxed(&rules[kind].word, word); /* it says all there is to know: no partner */
     stel__store_relaxed(&stel__fault_on, 1);
 }
 
@@ -63,7 +66,7 @@ static int parse_one(const char *rule, size_t length) {
     bool for_good = *end == '+';
     if (for_good) end++;
     int error = error_of(name + 1, strlen(name + 1));
-    if (kind < 0 || nth == 0 || end != name || error == -EINVAL) return -EINVAL;
+    if (kind < 0 || nth == 0 || nth > LEFT_MASK || end != name || error == -EINVAL) return -EINVAL;
     set_rule((enum stel__fault_kind)kind, nth, error, for_good);
     return 0;
 }
@@ -84,7 +87,7 @@ static void read_environment(void) {
     if (!text) {
         bool set = false; /* by a test, before the first call */
         for (int i = 0; i < STEL__FAULT_COUNT; i++)
-            set |= stel__load_relaxed(&rules[i].nth) != 0;
+            set |= stel__load_relaxed(&rules[i].word) != 0;
         if (!set) stel__store_relaxed(&stel__fault_on, 0);
     } else if (stel__fault_parse(text) < 0) {
         stel__die("STELLANE_FAULT=%s: want kind:n:ERROR or kind:n+:ERROR, separated by commas", text);
@@ -95,14 +98,18 @@ int stel__fault_ask(enum stel__fault_kind kind) {
     pthread_once(&environment_once, read_environment);
     if (!stel__load_relaxed(&stel__fault_on)) return 0;
     fault_rule *r = &rules[kind];
-    uint64_t mine = stel__add_relaxed(&r->calls, 1) + 1;
-    uint64_t nth = stel__load_acquire(&r->nth); /* pairs with set_rule */
-    if (nth == 0 || mine < nth || (mine > nth && !stel__load_relaxed(&r->for_good))) return 0;
-    return stel__load_relaxed(&r->error);
+    stel__add_relaxed(&r->calls, 1);
+    uint64_t word = stel__load_relaxed(&r->word), after, left;
+    do {
+        left = word & LEFT_MASK;
+        if (left == 0) return 0;
+        after = left > 1 ? word - 1 : word & FOR_GOOD ? word : 0;
+    } while (!stel__cas_acq_rel(&r->word, &word, after)); /* the order of the swaps is the order of the calls */
+    return left > 1 ? 0 : (int16_t)(word >> ERROR_SHIFT);
 }
 
 void stel__fault_set(enum stel__fault_kind kind, uint64_t nth, int error, bool for_good) {
-    STEL__ASSERT((unsigned)kind < STEL__FAULT_COUNT && nth > 0 && error != 0);
+    STEL__ASSERT((unsigned)kind < STEL__FAULT_COUNT && nth > 0 && nth <= LEFT_MASK && error == (int16_t)error && error);
     pthread_once(&environment_once, read_environment);
     set_rule(kind, nth, error, for_good);
 }
@@ -111,7 +118,7 @@ void stel__fault_clear(void) {
     pthread_once(&environment_once, read_environment);
     stel__store_relaxed(&stel__fault_on, 0);
     for (int i = 0; i < STEL__FAULT_COUNT; i++) {
-        stel__store_relaxed(&rules[i].nth, 0);
+        stel__store_relaxed(&rules[i].word, 0);
         stel__store_relaxed(&rules[i].calls, 0);
     }
 }

@@ -99,7 +99,8 @@ static inline int stel__stack_class_of(const stel__stack *s) {
 }
 void *stel__stack_low(const stel__stack *s); /* lowest usable byte, just above the guard */
 
-/* Not 0: somebody wants to see every stack that is put back: there are some without guards, or we ran out. */
+/* Not 0: somebody wants to see every stack that is put back: there are some without guards, or we ran out and somebody
+ * waits for them. */
 extern _Atomic unsigned stel__stack_watch;
 stel__stack *stel__stack_get_slow(stel__stack_cache *c, int class);
 void stel__stack_put_watched(stel__stack_cache *c, stel__stack *s);
@@ -124,7 +125,10 @@ static inline void stel__stack_put(stel__stack_cache *c, stel__stack *s) {
     if (STEL__UNLIKELY(stel__load_relaxed(&c->count[class]) > stel__load_relaxed(&c->limit) || class > 4))
         stel__stack_spill(c, class);
 }
-void stel__stack_cache_flush(stel__stack_cache *c); /* everything back to the process-wide lists */
+uint32_t stel__stack_cache_share(stel__stack_cache *c); /* everything to the process-wide lists; how many that were */
+void stel__stack_cache_flush(stel__stack_cache *c);     /* the same, and the cache may go */
+/* Somebody waits for a stack, or does no longer: meanwhile caches keep none. They are counted. */
+void stel__stack_wanted(bool wanted);
 
 /* Did the last attempt to get address space or memory for a stack fail, and has none come free since? */
 bool stel__stack_starved(void);

@@ -13,10 +13,15 @@
  *   ready    -> clean list   make_ready, for what the asking worker's cache does not take
  *   any list -> cache        get_slow: recent first (its pages are still there), then old, then clean
  *   cache    -> in use       stel__stack_get, and back with stel__stack_put
- *   cache    -> recent list  stel__stack_spill (too many), stel__stack_cache_flush, put_watched (we ran out)
+ *   cache    -> recent list  stel__stack_spill (too many), stel__stack_cache_share, put_watched (we ran out)
  *   recent   -> old list     scavenge, when old is empty
  *   old      -> clean list   scavenge, after the pages have gone back to the kernel
  * So what the scavenger takes has lain untouched for one whole period at least; and no list is ever searched.
+ *
+ * Shortage. A cache is its owner's alone, so what lies there is lost for everybody else. While somebody waits for a stack
+ * (stel__stack_wanted) nobody keeps any: what is put back goes to the recent list together with the rest of its cache,
+ * and a stack is taken alone, without others for the cache. What lies with an owner who neither gets nor puts is for the
+ * scheduler to fetch: it makes its workers share.
  *
  * Regions. Small at first (64 slots), each twice the last up to 1 GiB, so that a program with ten fibers reserves
  * little and one with a million needs few. MAP_NORESERVE does not help where the administrator forbids overcommitment,
@@ -33,8 +38,8 @@
  *   2. A region's fields do not change once it is in the table, but for handed (class lock) and descriptors of slots
  *      not yet ready (whoever claimed the batch).
  *   3. guard_pages does not change once a region exists.
- *   4. stel__stack_watch is not 0 while a stack without guard exists (bit 0) or the last attempt to get one failed
- *      (bit 1).
+ *   4. stel__stack_watch is not 0 while a stack without guard exists (bit 0), the last attempt to get one failed (bit
+ *      1), or somebody waits for one (their number, from bit 2 on).
  *
  * Pairs: table count (release in publish) with stel__stack_region_of (acquire). All else is under a class's lock.
  *
@@ -59,7 +64,8 @@ enum {
     COLOUR_STEP = 7,
     WATCH_UNGUARDED = 1,
     WATCH_STARVED = 2,
-    LARGE_CLASS = 4 /* above it, caches hold fewer: 256 KiB slots and smaller are cached in full number */
+    WATCH_WANTED = 4, /* times the number of those who wait */
+    LARGE_CLASS = 4   /* above it, caches hold fewer: 256 KiB slots and smaller are cached in full number */
 };
 #define REGION_BYTES_MAX ((size_t)1 << 30)
 #define HUGE_PAGE        ((size_t)2 << 20)
@@ -293,6 +299,15 @@ static bool starved_flag(void) {
     return STEL__UNLIKELY(stel__load_relaxed(&stel__stack_watch) & WATCH_STARVED);
 }
 
+/* Who sees it late keeps a few stacks until it is made to share: no partner. */
+static bool wanted_elsewhere(void) {
+    return STEL__UNLIKELY(stel__load_relaxed(&stel__stack_watch) >= WATCH_WANTED);
+}
+
+void stel__stack_wanted(bool wanted) {
+    stel__add_relaxed(&stel__stack_watch, wanted ? (unsigned)WATCH_WANTED : -(unsigned)WATCH_WANTED);
+}
+
 static void starved_no_more(void) {
     if (starved_flag()) stel__and_acq_rel(&stel__stack_watch, ~(unsigned)WATCH_STARVED);
 }
@@ -352,7 +367,7 @@ stel__stack *stel__stack_get_slow(stel__stack_cache *c, int class) {
     STEL__ASSERT(class >= 0 && class < STEL__STACK_CLASSES_USED);
     if (STEL__UNLIKELY(!c->known)) cache_make_known(c);
     uint32_t wanted = cache_limit(c, class) / 2;
-    if (wanted == 0) wanted = 1;
+    if (wanted == 0 || wanted_elsewhere()) wanted = 1;
     if (wanted > STEL__STACK_BATCH) wanted = STEL__STACK_BATCH;
     stack_class *k = &classes[class];
     stel__stack *mine = NULL;
@@ -424,23 +439,34 @@ void stel__stack_put_watched(stel__stack_cache *c, stel__stack *s) {
             stel__die("stack overflow: a fiber wrote below its stack of %zu KiB at %p, which has no guard pages",
                       stel__stack_class_bytes(class) / 1024, stel__stack_low(s));
     }
-    if (starved_flag()) {
+    if (starved_flag() && !wanted_elsewhere()) {
         s->next = NULL;
         give_back(class, s);
         return;
     }
     cache_push(c, class, s);
-    stel__stack_spill(c, class);
+    if (wanted_elsewhere())
+        (void)stel__stack_cache_share(c);
+    else
+        stel__stack_spill(c, class);
 }
 
-void stel__stack_cache_flush(stel__stack_cache *c) {
-    stel__lock_take(&caches_lock);
+uint32_t stel__stack_cache_share(stel__stack_cache *c) {
+    uint32_t shared = 0;
     for (int class = 0; class < STEL__STACK_CLASSES_USED; class ++) {
         stel__stack *head = c->head[class];
+        if (!head) continue;
+        shared += stel__load_relaxed(&c->count[class]);
         c->head[class] = NULL;
         stel__store_relaxed(&c->count[class], 0u);
         give_back(class, head);
     }
+    return shared;
+}
+
+void stel__stack_cache_flush(stel__stack_cache *c) {
+    stel__lock_take(&caches_lock);
+    (void)stel__stack_cache_share(c);
     if (c->known) stel__list_remove(&caches, &c->link);
     c->known = false;
     stel__lock_give(&caches_lock);

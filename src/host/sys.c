@@ -345,6 +345,7 @@ int stel__sys_prctl(int option, unsigned long a, unsigned long b, unsigned long 
 }
 
 int stel__sys_pidfd_open(pid_t pid, unsigned flags) {
+    if (stel__sanitize_valgrind()) return -ENOSYS; /* it does not know this call, and says so at length */
     ONCE(int, PIDFD_OPEN, (int)syscall(NR_PIDFD_OPEN, pid, flags));
 }
 

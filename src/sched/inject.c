@@ -1,25 +1,6 @@
 /* The queues that are shared: see inject.h. */
 #include "sched/inject.h"
 
-static void list_push(stel__fiber **head, stel__fiber **tail, stel__fiber *f) {
-    stel__store_relaxed(&f->queue.run_next, NULL);
-    if (*tail)
-        stel__store_relaxed(&(*tail)->queue.run_next, f);
-    else
-        *head = f;
-    *tail = f;
-}
-
-static stel__fiber *list_pop(stel__fiber **head, stel__fiber **tail) {
-    stel__fiber *f = *head;
-    if (!f) return NULL;
-    *head = stel__load_relaxed(&f->queue.run_next);
-    if (!*head) *tail = NULL;
-    /* The word shares its place with the wait's limit, of which a fiber that runs has none. */
-    stel__store_relaxed(&f->queue.limit, STEL_FOREVER);
-    return f;
-}
-
 void stel__inject_init(stel__inject *q) {
     for (uint64_t i = 0; i < STEL__INJECT_CELLS; i++)
         stel__store_relaxed(&q->cell[i].turn, i);
@@ -61,7 +42,7 @@ void stel__inject_push(stel__inject *q, stel__fiber *f) {
     /* While some are on the list newcomers go behind them, or they would wait for ever. */
     if (!stel__load_relaxed(&q->spilled) && ring_push(q, f)) return;
     stel__lock_take(&q->lock);
-    list_push(&q->head, &q->tail, f);
+    stel__fifo_push(&q->list, f);
     stel__add_seq_cst(&q->spilled, 1);
     stel__lock_give(&q->lock);
 }
@@ -70,7 +51,7 @@ stel__fiber *stel__inject_pop(stel__inject *q) {
     stel__fiber *f = ring_pop(q);
     if (f || !stel__load_relaxed(&q->spilled)) return f;
     stel__lock_take(&q->lock);
-    f = list_pop(&q->head, &q->tail);
+    f = stel__fifo_pop(&q->list);
     if (f) stel__sub_seq_cst(&q->spilled, 1);
     stel__lock_give(&q->lock);
     return f;
@@ -79,7 +60,7 @@ stel__fiber *stel__inject_pop(stel__inject *q) {
 void stel__levels_push(stel__levels *l, stel__fiber *f) {
     unsigned level = stel__fiber_level(f);
     stel__lock_take(&l->lock);
-    list_push(&l->level[level].head, &l->level[level].tail, f);
+    stel__fifo_push(&l->level[level], f);
     stel__store_relaxed(&l->bitmap, stel__load_relaxed(&l->bitmap) | 1u << level);
     stel__count(&l->count, 1);
     stel__lock_give(&l->lock);
@@ -91,7 +72,7 @@ stel__fiber *stel__levels_pop(stel__levels *l, uint32_t wanted) {
     uint32_t bitmap = stel__load_relaxed(&l->bitmap);
     if (bitmap & wanted) {
         int level = __builtin_ctz(bitmap & wanted);
-        f = list_pop(&l->level[level].head, &l->level[level].tail);
+        f = stel__fifo_pop(&l->level[level]);
         if (!l->level[level].head) stel__store_relaxed(&l->bitmap, bitmap & ~(1u << level));
         stel__store_relaxed(&l->count, stel__load_relaxed(&l->count) - 1);
     }

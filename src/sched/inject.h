@@ -8,6 +8,30 @@
 
 #include "sched/fiber.h"
 
+/* Fibers in a row, through queue.run_next. Whoever owns the queue has the lock that it needs. */
+typedef struct stel__fifo {
+    stel__fiber *head, *tail;
+} stel__fifo;
+
+static inline void stel__fifo_push(stel__fifo *q, stel__fiber *f) {
+    stel__store_relaxed(&f->queue.run_next, NULL);
+    if (q->tail)
+        stel__store_relaxed(&q->tail->queue.run_next, f);
+    else
+        q->head = f;
+    q->tail = f;
+}
+
+static inline stel__fiber *stel__fifo_pop(stel__fifo *q) {
+    stel__fiber *f = q->head;
+    if (!f) return NULL;
+    q->head = stel__load_relaxed(&f->queue.run_next);
+    if (!q->head) q->tail = NULL;
+    /* The word shares its place with the wait's limit, of which a fiber that runs has none. */
+    stel__store_relaxed(&f->queue.limit, STEL_FOREVER);
+    return f;
+}
+
 enum { STEL__INJECT_CELLS = 1024 };
 
 typedef struct stel__inject_cell {
@@ -20,7 +44,7 @@ typedef struct stel__inject {
     STEL__ALIGNED(STEL__CACHE_LINE) _Atomic uint64_t pop_at;
     STEL__ALIGNED(STEL__CACHE_LINE) stel__lock lock;
     _Atomic uint32_t spilled; /* on the list; changed under lock */
-    stel__fiber *head, *tail; /* under lock */
+    stel__fifo list;          /* under lock */
     stel__inject_cell cell[STEL__INJECT_CELLS];
 } stel__inject;
 
@@ -39,9 +63,7 @@ typedef struct stel__levels {
     stel__lock lock;
     _Atomic uint32_t bitmap; /* which levels have fibers; changed under lock */
     _Atomic uint32_t count;  /* changed under lock */
-    struct {
-        stel__fiber *head, *tail;
-    } level[STEL__LEVELS];
+    stel__fifo level[STEL__LEVELS];
 } stel__levels;
 
 void stel__levels_push(stel__levels *l, stel__fiber *f);

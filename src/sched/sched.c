@@ -158,6 +158,7 @@ static void forget_fibers(stel__sched *s) {
 
 void stel__sched_destroy(stel__sched *s) {
     forget_fibers(s);
+    stel__starved_forget(s);
     sched_free(s);
 }
 

@@ -22,8 +22,7 @@
  * others.
  *
  * A stack is bound at the first run, not at the spawn: fibers that wait for their turn cost a block only. When no stack
- * can be had the fiber is set aside (starve) and tried again; if no other lives that could give one back, or none has
- * ended for STARVED_PATIENCE_NS, it ends with -ENOMEM without having run. */
+ * can be had the fiber is set aside: starve.c. */
 #include "sched/worker.h"
 
 enum {
@@ -32,7 +31,7 @@ enum {
     LEVELS_LOW = 0xff & ~(LEVELS_URGENT | LEVELS_NORMAL)
 };
 
-enum { NEGLECTED_QUEUES = 5, STARVED_PATIENCE_NS = 1000000000, STARVED_STEP_NS = 20000000 };
+enum { NEGLECTED_QUEUES = 5 };
 
 __thread stel__worker *stel__worker_tls;
 
@@ -139,8 +138,7 @@ static void fiber_main(void *word) {
     stel__fiber_end(f, stel__load_relaxed(&f->fn)(arg));
 }
 
-/* The first run: a stack, and a context on it. */
-STEL__NOINLINE static bool bind_stack(stel__worker *w, stel__fiber *f) {
+STEL__NOINLINE bool stel__worker_bind(stel__worker *w, stel__fiber *f) {
     stel__stack *s = stel__stack_get(&w->stacks, f->stack_class);
     if (STEL__UNLIKELY(!s)) return false;
     f->stack = s;
@@ -152,54 +150,6 @@ STEL__NOINLINE static bool bind_stack(stel__worker *w, stel__fiber *f) {
     stel__sanitize_fiber_new(&f->sanitizer, low, (size_t)((char *)stel__stack_top(s) - low));
 #endif
     return true;
-}
-
-/* No stack for f now: set it aside. Whoever runs out of other work tries again. */
-STEL__COLD static void starve(stel__worker *w, stel__fiber *f) {
-    static _Atomic unsigned said;
-    stel__sched *s = w->sched;
-    stel__warn_once(&said, "no memory for a fiber's stack; fibers wait until one is free");
-    stel__lock_take(&s->starved_lock);
-    stel__store_relaxed(&f->queue.run_next, s->starved);
-    s->starved = f;
-    stel__count(&s->starved_count, 1);
-    stel__lock_give(&s->starved_lock);
-}
-
-STEL__COLD static stel__fiber *starved_pop(stel__worker *w) {
-    stel__sched *s = w->sched;
-    stel__lock_take(&s->starved_lock);
-    stel__fiber *f = s->starved;
-    if (f) {
-        s->starved = stel__load_relaxed(&f->queue.run_next);
-        stel__store_relaxed(&s->starved_count, stel__load_relaxed(&s->starved_count) - 1);
-        stel__store_relaxed(&f->queue.limit, STEL_FOREVER);
-    }
-    stel__lock_give(&s->starved_lock);
-    if (!f || !f->pinned || f->pinned == w->id + 1) return f;
-    stel__ready(f); /* not ours to run: its own worker tries */
-    return NULL;
-}
-
-/* Is there hope for a stack? Somebody else must live, who will leave one behind; and fibers must end now and then. When
- * none has for STARVED_PATIENCE_NS, those that have stacks may be waiting for those that have none. Only time in which
- * we looked counts: a process that was stopped for a minute has not waited a minute. */
-STEL__COLD static bool hope_for_stack(stel__sched *s) {
-    if (stel__sched_live(s) <= stel__load_relaxed(&s->starved_count) + 1) return false;
-    uint64_t executed = stel__sched_executed(s);
-    int64_t now = stel__clock_now();
-    stel__lock_take(&s->starved_lock);
-    int64_t passed = now - s->starved_looked;
-    /* Somebody has ended since the last look; or that was so long ago that this is another shortage. */
-    if (executed != s->starved_executed || passed > STARVED_PATIENCE_NS)
-        s->starved_waited = 0;
-    else
-        s->starved_waited += passed < STARVED_STEP_NS ? passed : STARVED_STEP_NS;
-    bool hope = s->starved_waited < STARVED_PATIENCE_NS;
-    s->starved_executed = hope ? executed : executed + 1; /* our own end will be no sign of hope */
-    s->starved_looked = now;
-    stel__lock_give(&s->starved_lock);
-    return hope;
 }
 
 void stel__worker_look_around(stel__worker *w) {
@@ -235,6 +185,7 @@ STEL__NOINLINE static stel__fiber *pick_periodic(stel__worker *w) {
     stel__sched *s = w->sched;
     w->until_check = STEL__CHECK_INTERVAL;
     stel__fiber *running = stel__worker_current(w), *f = NULL;
+    bool ended;
     stel__store_relaxed(&w->running,
                         NULL); /* what wakes now is woken by the poll, not by the fiber that happens to call */
     stel__worker_look_around(w);
@@ -254,7 +205,7 @@ STEL__NOINLINE static stel__fiber *pick_periodic(stel__worker *w) {
             f = take_neglected_level(w);
             break;
         default:
-            if (stel__load_relaxed(&s->starved_count)) f = starved_pop(w);
+            if (stel__load_relaxed(&s->starved_count)) f = stel__starved_try(w, &ended);
         }
     }
     return f;
@@ -296,43 +247,24 @@ static stel__fiber *pick_any(stel__worker *w) {
     if ((f = take_next(w)) || (f = stel__deque_take(&w->spawns, alone))) return f;
     if (levels && (f = take_levels(w, ~0u))) return f;
     if (stel__inject_size(&w->sched->inject) && (f = stel__inject_pop(&w->sched->inject))) return f;
-    if (STEL__UNLIKELY(stel__load_relaxed(&w->sched->starved_count))) return starved_pop(w);
     return NULL;
 }
 
-/* f ends without having run. What it has inherited is destroyed in nobody's name: we may be between two fibers. */
-STEL__COLD static void stillborn(stel__worker *w, stel__fiber *f) {
-    if (f->extra && f->extra->locals) {
-        stel__fiber *running = stel__worker_current(w);
-        stel__store_relaxed(&w->running, NULL);
-        stel__locals_destroy(f);
-        stel__store_relaxed(&w->running, running);
-    }
-    stel__fiber_complete(w, f, -ENOMEM);
-}
-
-/* There is no stack for f. true: it was set aside; false: it has ended. */
-STEL__COLD static bool go_without(stel__worker *w, stel__fiber *f) {
-    bool hope = hope_for_stack(w->sched);
-    if (hope)
-        starve(w, f);
-    else
-        stillborn(w, f);
-    return hope;
-}
-
 bool stel__worker_can_run(stel__worker *w, stel__fiber *f) {
-    if (STEL__LIKELY(bind_stack(w, f))) return true;
-    (void)go_without(w, f);
+    if (STEL__LIKELY(stel__worker_bind(w, f))) return true;
+    stel__starve(w, f);
     return false;
 }
 
 stel__fiber *stel__worker_pick(stel__worker *w) {
     for (;;) {
         stel__fiber *f = pick_any(w);
-        if (STEL__LIKELY(!f || f->stack) || bind_stack(w, f)) return f;
-        /* Set aside, and nothing else to do: go and sleep on it, see STARVED_RETRY_NS in idle.c. */
-        if (go_without(w, f) && !stel__worker_backlog(w)) return NULL;
+        if (STEL__LIKELY(f && (f->stack || stel__worker_can_run(w, f)))) return f;
+        if (f) continue;
+        if (STEL__LIKELY(!stel__load_relaxed(&w->sched->starved_count))) return NULL;
+        bool ended; /* then its joiner may be ready to run */
+        f = stel__starved_try(w, &ended);
+        if (!ended) return f; /* NULL: sleep on it, see STARVED_RETRY_NS in idle.c */
     }
 }
 

@@ -2,6 +2,7 @@
  *
  *   worker.c  the one switch, what follows it, and the choice of the next fiber
  *   ready.c   making a fiber runnable: which queue, and whom to wake for it
+ *   starve.c  fibers for which there is no stack
  *   idle.c    a worker without work: stealing, polling, sleeping
  *   waiter.c  one wait of one fiber or thread
  *   spawn.c   making fibers; life.c  join, cancel, sleep, park; local.c  names, priorities, fiber-local values
@@ -73,6 +74,7 @@ struct stel__worker {
     stel__free_blocks blocks;
     stel__oracle oracle;
     void *signal_stack;
+    bool starved_turn;      /* its own starved fibers and everybody's take turns */
     uint64_t seen_switches; /* of the victim looked at last: see steal_next */
     int seen_victim;
 #ifdef STEL__SANITIZED
@@ -85,6 +87,10 @@ struct stel__worker {
     stel__deque ring;
     stel__levels levels; /* with a priority of their own; may be stolen */
     stel__levels pinned; /* must run here; filled from anywhere */
+
+    /* under the scheduler's starved_lock */
+    stel__fifo starved;            /* those that must run here */
+    _Atomic uint32_t starved_here; /* how many; read by anybody */
 
     /* others wake */
     STEL__ALIGNED(STEL__CACHE_LINE) stel__futex sleep; /* enum stel__sleep_mode */
@@ -131,13 +137,14 @@ struct stel__sched {
     _Atomic int visitors; /* strangers in the middle of a wake: see ready.c */
     _Atomic uint64_t peak_active;
 
-    /* under lock: fibers that could not be given a stack, see starve in worker.c */
+    /* under lock: fibers that could not be given a stack, see starve.c */
     STEL__ALIGNED(STEL__CACHE_LINE) stel__lock starved_lock;
-    stel__fiber *starved;
-    _Atomic uint32_t starved_count;
-    uint64_t starved_executed; /* ends seen by the latest look for a stack; see hope_for_stack */
-    int64_t starved_looked;    /* when that was */
-    int64_t starved_waited;    /* for how long none has ended */
+    stel__fifo starved;             /* those that anybody may run */
+    _Atomic uint32_t starved_count; /* with those that must run on one worker; read by anybody */
+    uint64_t starved_ended;         /* how many have ended for want of a stack, ever */
+    uint64_t starved_ends;          /* other ends, seen by the latest look for a stack */
+    int64_t starved_looked;         /* when that was */
+    int64_t starved_waited;         /* for how long none has ended */
 
     stel__lock starting; /* held by start until all workers are there: if one cannot be, none has run a fiber */
     stel__inject inject;
@@ -161,8 +168,15 @@ void stel__worker_leave(stel__worker *w, enum stel__after after); /* run another
 void stel__worker_run(stel__worker *w, stel__fiber *f);           /* from the idle loop */
 stel__fiber *stel__worker_pick(stel__worker *w); /* the next fiber, its stack bound; NULL: nothing here */
 STEL_NORETURN void stel__fiber_end(stel__fiber *f, int result);
-bool stel__worker_can_run(stel__worker *w, stel__fiber *f); /* has f a stack now? if not, it was set aside or ended */
+bool stel__worker_bind(stel__worker *w, stel__fiber *f);    /* the first run: a stack, and a context on it */
+bool stel__worker_can_run(stel__worker *w, stel__fiber *f); /* the same; false: it starves */
 void stel__worker_look_around(stel__worker *w);             /* clock and timers, and a poll that does not block */
+
+/* starve.c */
+STEL__COLD void stel__starve(stel__worker *w, stel__fiber *f); /* there is no stack for f */
+/* Try one of those that starve: it, with a stack, or NULL. *ended: it was given up, and its joiner woken. */
+STEL__COLD stel__fiber *stel__starved_try(stel__worker *w, bool *ended);
+void stel__starved_forget(stel__sched *s); /* with the scheduler */
 
 /* ready.c */
 void stel__ready(stel__fiber *f);                          /* a fiber that was woken, from anywhere */

@@ -273,6 +273,35 @@ START_TEST(running_out_and_recovering) {
 }
 END_TEST
 
+START_TEST(nobody_keeps_any_while_somebody_waits) {
+    enum { N = 20 };
+    stel__stack_cache other = { .limit = 64 };
+    stel__stack *s[N];
+    for (int i = 0; i < N; i++)
+        ck_assert_ptr_nonnull(s[i] = stel__stack_get(&cache, 3));
+    for (int i = 1; i < N; i++)
+        stel__stack_put(&cache, s[i]);
+    uint32_t kept = stel__load_relaxed(&cache.count[3]);
+    ck_assert_uint_ge(kept, N - 1);
+    stel__stack_wanted(true);
+    stel__stack_wanted(true);
+    stel__stack_wanted(false);
+    stel__stack_put(&cache, s[0]); /* and the others with it */
+    ck_assert_uint_eq(stel__load_relaxed(&cache.count[3]), 0);
+    for (uint32_t i = 0; i <= kept; i++) {
+        ck_assert_ptr_nonnull(stel__stack_get(&other, 3)); /* one, and none on top of it */
+        ck_assert_uint_eq(stel__load_relaxed(&other.count[3]), 0);
+    }
+    stel__stack_wanted(false);
+    stel__stack_put(&cache, s[0]);
+    ck_assert_uint_eq(stel__load_relaxed(&cache.count[3]), 1);
+    ck_assert_uint_eq(stel__stack_cache_share(&cache), 1);
+    ck_assert_uint_eq(stel__stack_cache_share(&cache), 0);
+    ck_assert_ptr_eq(stel__stack_get(&other, 3), s[0]);
+    stel__stack_cache_flush(&other);
+}
+END_TEST
+
 START_TEST(no_memory_for_descriptors) {
     stel__stack *none;
     stel__fault_set(STEL__FAULT_ALLOC, 1, ENOMEM, true);
@@ -362,4 +391,5 @@ END_TEST
 TEST_MAIN("host/stack", classes, guard_pages_are_settable_before_the_first_stack, tops_are_coloured,
           each_stack_is_its_own, the_cache_is_last_in_first_out_and_bounded, large_classes_are_hardly_cached,
           few_mappings, the_scavenger_takes_what_was_not_needed, the_scavenger_without_batches,
-          running_out_and_recovering, no_memory_for_descriptors, little_room, many_threads)
+          running_out_and_recovering, nobody_keeps_any_while_somebody_waits, no_memory_for_descriptors, little_room,
+          many_threads)

@@ -134,6 +134,49 @@ START_TEST(the_nth_call_fails) {
 }
 END_TEST
 
+/* Rules that change while others call: no call slips through between two of them, and none fails in another's place. */
+static _Atomic bool asking_ends, none_may_pass;
+static _Atomic int asked_and_failed, asked;
+
+static void *ask_on_and_on(void *arg) {
+    while (!atomic_load(&asking_ends)) {
+        bool none = atomic_load(&none_may_pass), fails = stel__fault_hit(STEL__FAULT_UNLINK) == EIO;
+        FIBER_ASSERT(fails || !none);
+        if (!none && fails) atomic_fetch_add(&asked_and_failed, 1);
+        atomic_fetch_add(&asked, 1);
+    }
+    return arg;
+}
+
+START_TEST(rules_change_under_calls) {
+    pthread_t threads[2];
+    stel__fault_set(STEL__FAULT_UNLINK, 1, EIO, true);
+    atomic_store(&none_may_pass, true);
+    for (int i = 0; i < 2; i++)
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, ask_on_and_on, NULL), 0);
+    EVENTUALLY(atomic_load(&asked) > 0);
+    for (uint64_t i = 0; i < test_scale(100000); i++)
+        stel__fault_set(STEL__FAULT_UNLINK, 1, EIO, true);
+    atomic_store(&asking_ends, true);
+    for (int i = 0; i < 2; i++)
+        pthread_join(threads[i], NULL);
+
+    stel__fault_clear();
+    atomic_store(&asking_ends, false);
+    atomic_store(&none_may_pass, false);
+    for (int i = 0; i < 2; i++)
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, ask_on_and_on, NULL), 0);
+    for (int i = 0; i < 100; i++) {
+        stel__fault_set(STEL__FAULT_UNLINK, 1 + (uint64_t)i % 3, EIO, false);
+        EVENTUALLY(atomic_load(&asked_and_failed) > i);
+    }
+    atomic_store(&asking_ends, true);
+    for (int i = 0; i < 2; i++)
+        pthread_join(threads[i], NULL);
+    ck_assert_int_eq(atomic_load(&asked_and_failed), 100);
+}
+END_TEST
+
 START_TEST(allocations_fail_too) {
     stel__fault_set(STEL__FAULT_ALLOC, 1, ENOMEM, false);
     void *p = stel__alloc(10);
@@ -208,4 +251,5 @@ static const char *open_twice_if_asked(void) {
 }
 
 TEST_MAIN_IF(open_twice_if_asked, "host/sys", results_are_codes, data_calls, interrupted_calls, waits_are_never_short,
-             the_nth_call_fails, allocations_fail_too, rules_in_words, rules_from_the_environment)
+             the_nth_call_fails, rules_change_under_calls, allocations_fail_too, rules_in_words,
+             rules_from_the_environment)

@@ -15,6 +15,18 @@ static int rest_at(void *arg) {
     return 1;
 }
 
+/* Like run_in_runtime, but with all threads there, and this one's waiter too, before fn takes the memory away: what it
+ * plans to fail is to be its own. */
+static int run_started(int workers, stel_fn *fn, void *arg) {
+    stel_runtime *rt = room_open(workers);
+    stel_fiber f = 0;
+    FIBER_OK(stel_sleep(1));
+    FIBER_OK(stel_runtime_spawn(rt, &f, NULL, fn, arg));
+    int result = join(f);
+    room_close(rt);
+    return result;
+}
+
 /* ---- control blocks ---- */
 
 static int until_blocks_run_out(void *arg) {
@@ -39,8 +51,8 @@ static int until_blocks_run_out(void *arg) {
 }
 
 START_TEST(control_blocks) {
-    ck_assert_int_eq(run_in_runtime(1, until_blocks_run_out, NULL), 0);
-    ck_assert_int_eq(run_in_runtime(2, until_blocks_run_out, NULL), 0);
+    ck_assert_int_eq(run_started(1, until_blocks_run_out, NULL), 0);
+    ck_assert_int_eq(run_started(2, until_blocks_run_out, NULL), 0);
 }
 END_TEST
 
@@ -68,8 +80,8 @@ static int spawn_more_than_fits(void *arg) {
 
 START_TEST(queues) {
     for (int workers = 1; workers <= 2; workers++) {
-        ck_assert_int_eq(run_in_runtime(workers, spawn_more_than_fits, NULL), 0);
-        ck_assert_int_eq(run_in_runtime(workers, spawn_more_than_fits, ""), 0);
+        ck_assert_int_eq(run_started(workers, spawn_more_than_fits, NULL), 0);
+        ck_assert_int_eq(run_started(workers, spawn_more_than_fits, ""), 0);
     }
 }
 END_TEST
@@ -102,7 +114,7 @@ static int no_extras(void *arg) {
 }
 
 START_TEST(extras) {
-    ck_assert_int_eq(run_in_runtime(1, no_extras, NULL), 0);
+    ck_assert_int_eq(run_started(1, no_extras, NULL), 0);
 }
 END_TEST
 
@@ -153,8 +165,49 @@ static int wait_for_stacks(void *arg) {
 }
 
 START_TEST(stacks_come_free) {
-    ck_assert_int_eq(run_in_runtime(1, wait_for_stacks, (void *)1), 0);
-    ck_assert_int_eq(run_in_runtime(3, wait_for_stacks, (void *)3), 0);
+    ck_assert_int_eq(run_started(1, wait_for_stacks, (void *)1), 0);
+    ck_assert_int_eq(run_started(3, wait_for_stacks, (void *)3), 0);
+}
+END_TEST
+
+/* Stacks that were left behind on one worker, which sleeps on them by now, are as good for fibers of the other. */
+enum { BATCH = 64 }; /* all of the first region, and what a worker keeps */
+static _Atomic int begun;
+
+static int wait_to_go_on(void *arg) {
+    atomic_fetch_add(&begun, 1);
+    FIBER_ASSERT_EQ(stel_worker_id(), (int)(intptr_t)arg);
+    FIBER_OK(stel_park());
+    return 1;
+}
+
+/* Each has a stack before the first gives one back. While some wait for theirs no more can be spawned. */
+static void all_on(int worker) {
+    stel_spawn_options o = { sizeof o, .place = STEL_WORKER(worker), .stack_bytes = 100 << 10 };
+    atomic_store(&begun, 0);
+    for (int i = 0; i < BATCH; i++)
+        EVENTUALLY(stel_spawn_with(&crowd[i], &o, wait_to_go_on, (void *)(intptr_t)worker) == 0);
+    EVENTUALLY(atomic_load(&begun) == BATCH);
+    for (int i = 0; i < BATCH; i++)
+        FIBER_OK(stel_unpark(crowd[i]));
+    for (int i = 0; i < BATCH; i++)
+        FIBER_ASSERT_EQ(join(crowd[i]), 1);
+}
+
+static int move_stacks_around(void *arg) {
+    all_on(1);
+    no_more_stacks();
+    for (int round = 0; round < 20; round++) {
+        check_fiber_nap();
+        all_on(round % 2);
+    }
+    stel__fault_clear();
+    return (int)(intptr_t)arg;
+}
+
+START_TEST(stacks_lie_elsewhere) {
+    ck_assert_int_eq(run_started(2, move_stacks_around, NULL), 0);
+    ck_assert_int_eq(run_started(4, move_stacks_around, NULL), 0);
 }
 END_TEST
 
@@ -190,8 +243,8 @@ static int hold_all_stacks(void *arg) {
 }
 
 START_TEST(stacks_never_come_free) {
-    ck_assert_int_eq(run_in_runtime(1, hold_all_stacks, NULL), 0);
-    ck_assert_int_eq(run_in_runtime(3, hold_all_stacks, NULL), 0);
+    ck_assert_int_eq(run_started(1, hold_all_stacks, NULL), 0);
+    ck_assert_int_eq(run_started(3, hold_all_stacks, NULL), 0);
 }
 END_TEST
 
@@ -250,5 +303,5 @@ START_TEST(threads) {
 }
 END_TEST
 
-TEST_MAIN("sched/no_memory", control_blocks, queues, extras, stacks_come_free, stacks_never_come_free,
-          not_even_one_stack, threads)
+TEST_MAIN("sched/no_memory", control_blocks, queues, extras, stacks_come_free, stacks_lie_elsewhere,
+          stacks_never_come_free, not_even_one_stack, threads)

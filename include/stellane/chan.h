@@ -56,8 +56,12 @@ static inline stel_case stel_case_of(int op, stel_chan *chan, const void *elemen
     stel_case c = { chan, (void *)(uintptr_t)element, op, 0, { 0, 0, 0, 0, 0 } };
     return c;
 }
+/* Not const: compilers would say of what is received that nobody has set it. */
+static inline stel_case stel__case_recv(stel_chan *chan, void *element) {
+    return stel_case_of(STEL_CASE_OP_RECV, chan, element);
+}
 #define STEL_CASE_SEND(chan, element) stel_case_of(STEL_CASE_OP_SEND, chan, element)
-#define STEL_CASE_RECV(chan, element) stel_case_of(STEL_CASE_OP_RECV, chan, element)
+#define STEL_CASE_RECV(chan, element) stel__case_recv(chan, element)
 
 /* Wait until one of the cases can go on, do that one, and return its index; cases[index].result is its outcome (a case
  * on a closed channel is ready, with -EPIPE). Among several that are ready each is equally likely. The same channel may

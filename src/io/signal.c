@@ -31,10 +31,11 @@
  * Order. Real-time signals of one number keep their order when all threads block them, as a program that waits for its
  * signals would have it. If some thread lets them in, two may be on their way at once, one of them by the handler.
  *
- * New signals. A second sigcatch changes the set and wakes the collector by a message: SIGSYS, which nobody may catch
- * here, sent to that thread, which blocks it. It must be a number of its own: as standard signals do not add up, a message
- * under another's number could take the place of an arrival. (A SIGSYS for the process that every other thread blocks
- * would be taken for a message, and otherwise have been pending for ever; one that a system call causes is forced.)
+ * New signals. A second sigcatch changes the set and wakes the collector by a message: SIGABRT, which nobody may catch
+ * here, sent to that thread, which blocks it. It must be a number of its own: as standard signals do not add up, a
+ * message under another's number could take the place of an arrival. (abort() raises it in the thread that calls it, and
+ * one for the process ends it as long as any thread lets it in. If all block it, it would have been pending for ever; so
+ * nobody misses it here.)
  *
  * fork. The child has the handler but not the collector: a signal that comes there goes back to what it did before, and
  * is raised again. Told apart by the process's number, as a signal may be faster than what fork calls in the child.
@@ -52,7 +53,7 @@
 #include <string.h>
 
 enum { SIGNALS = 64, STANDARD = 31 }; /* numbers 1 ... 64; up to 31 they do not queue */
-enum { ALIAS = INT_MIN / 2, ALIAS_END = INT_MIN / 4, MESSAGE = SIGSYS };
+enum { ALIAS = INT_MIN / 2, ALIAS_END = INT_MIN / 4, MESSAGE = SIGABRT };
 enum { PATIENCE = 10000 }; /* tries of a handler that finds no room */
 enum { NODE_QUEUED = 1 };
 

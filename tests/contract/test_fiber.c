@@ -76,8 +76,6 @@ static void all_refusals(spawn_way *spawn_by) {
     way = spawn_by;
     EQ(way(&f, give, NULL), -EPERM); /* no runtime */
     on_both(refuses);
-    in_fiber(out_of_memory);
-    in_fiber(out_of_stacks);
     stel_config_init(&c);
     c.max_fibers = 2;
     stel_runtime *rt = runtime_with(&c);
@@ -107,6 +105,8 @@ static void spawns(void) {
 /* stel_spawn: starts a joinable fiber; *out is written before it can run; -EINVAL -EPERM -EAGAIN -ENOMEM -ESHUTDOWN. */
 START_TEST(contract_stel_spawn) {
     all_refusals(stel_spawn);
+    in_fiber(out_of_memory);
+    in_fiber(out_of_stacks);
     on_both(spawns);
 }
 END_TEST
@@ -136,6 +136,11 @@ static void spawns_with_options(void) {
     EVENTUALLY(atomic_load(&ran) == 1);
     EQ(join(spawn_with((stel_spawn_options){ .stack_bytes = 1 << 20 }, uses_700_kib, NULL)), 1);
     EQ(join(spawn_with((stel_spawn_options){ .name = "tim" }, is_called_tim, NULL)), 1);
+    stel_spawn_options named = STEL_SPAWN_OPTIONS_INIT;
+    named.name = "tim";
+    stel__fault_set(STEL__FAULT_ALLOC, 1, ENOMEM, true);
+    EQ(stel_spawn_with(&f, &named, is_called_tim, NULL), -ENOMEM); /* for the name */
+    stel__fault_clear();
     const stel_spawn_options wrong[] = {
         { .size = sizeof wrong[0], .priority = -5 },
         { .size = sizeof wrong[0], .priority = 4 },
@@ -227,6 +232,9 @@ static void spawns_after(void) {
     EQ(atomic_load(&ran), 1);
     OK(stel_spawn_after(NULL, LONG_PAST, count, &ran)); /* detached, and at once */
     EVENTUALLY(atomic_load(&ran) == 2);
+    stel__fault_set(STEL__FAULT_ALLOC, 1, ENOMEM, true);
+    EQ(stel_spawn_after(&f, 0, count, &ran), -ENOMEM);
+    stel__fault_clear();
 }
 
 /* stel_spawn_after: fn begins after the delay; cancelled before, the fiber ends with -ECANCELED and fn is not run;

@@ -26,6 +26,12 @@ static int stubborn(void *arg) {
     return 5;
 }
 
+/* A stop is to name who does not end almost at once. */
+static void be_impatient(stel_runtime *rt, stel_config c) {
+    c.stop_timeout_ns = STEL_MS(2);
+    OK(stel_runtime_update_config(rt, &c));
+}
+
 /* Each means that a runtime needs and cannot have. */
 static const struct {
     enum stel__fault_kind kind;
@@ -285,7 +291,6 @@ START_TEST(contract_stel_runtime_wait) {
     stel_config c = config(1);
     stel_runtime *rt = NULL, *other = runtime(1);
     EQ(stel_runtime_wait(NULL), -EINVAL);
-    c.stop_timeout_ns = STEL_MS(2);
     OK(stel_runtime_create(&rt, &c));
     EQ(stel_runtime_wait(rt), -EINVAL); /* never started */
     OK(stel_runtime_start(rt));
@@ -299,10 +304,12 @@ START_TEST(contract_stel_runtime_wait) {
     EQ(join(f), -ECANCELED);
     f = spawn_in(rt, stubborn, NULL);
     EVENTUALLY(atomic_load(&stubborn_runs));
+    be_impatient(rt, c);
     EQ(stel_runtime_stop(rt, 0), -EBUSY);
     EQ(stel_runtime_wait(rt), -EBUSY);
     atomic_store(&let_go, 1);
     EQ(join(f), 5);
+    OK(stel_runtime_update_config(rt, &c)); /* patient again */
     OK(stel_runtime_stop(rt, STEL_FOREVER));
     OK(stel_runtime_wait(rt)); /* stopped already */
     OK(stel_runtime_destroy(rt));
@@ -332,7 +339,6 @@ static int stops_with_grace(void *arg) {
  * then are cancelled; -EBUSY names who does not end; -EDEADLK -EINVAL -ETIMEDOUT -ECANCELED. */
 START_TEST(contract_stel_runtime_stop) {
     stel_config c = config(1);
-    c.stop_timeout_ns = STEL_MS(2);
     stel_runtime *rt = NULL;
     int listener = stel_listen("127.0.0.1:0", 1);
     beside stopper;
@@ -363,10 +369,12 @@ START_TEST(contract_stel_runtime_stop) {
     OK(stel_runtime_restart(rt));
     long_one = spawn_in(rt, stubborn, NULL);
     EVENTUALLY(atomic_load(&stubborn_runs));
+    be_impatient(rt, c);
     EQ(stel_runtime_stop(rt, 0), -EBUSY);
     IS(stel_runtime_is_running(rt));
     atomic_store(&let_go, 1);
     EQ(join(long_one), 5);
+    OK(stel_runtime_update_config(rt, &c));
     OK(stel_runtime_stop(rt, 0));
     OK(stel_runtime_destroy(rt));
     OK(stel_close(listener));
@@ -418,14 +426,13 @@ START_TEST(contract_stel_runtime_restart) {
     stel_stats s;
     stel_runtime *rt = NULL;
     beside other;
-    c.stop_timeout_ns = STEL_MS(2);
     EQ(stel_runtime_restart(NULL), -EINVAL);
     OK(stel_runtime_create(&rt, &c));
     EQ(stel_runtime_restart(rt), -EINVAL); /* never started */
     OK(stel_runtime_start(rt));
     EQ(join(spawn_in(rt, restarts_own, NULL)), -EDEADLK);
-    stel_fiber f = spawn_in(rt, until_cancelled, NULL);
-    OK(stel_runtime_restart(rt)); /* of one that runs: stopped first */
+    stel_fiber f = spawn_in(rt, ends_later, NULL);
+    OK(stel_runtime_restart(rt)); /* of one that runs: stopped first, with a grace */
     EQ(stel_join(f, NULL), -ESRCH);
     OK(stel_runtime_stats(rt, &s));
     EQ(s.spawned, 0);
@@ -433,6 +440,7 @@ START_TEST(contract_stel_runtime_restart) {
     restart_without_means(rt);
     f = spawn_in(rt, stubborn, NULL);
     EVENTUALLY(atomic_load(&stubborn_runs));
+    be_impatient(rt, c);
     EQ(stel_runtime_restart(rt), -EBUSY);
     c.stop_timeout_ns = STEL_SEC(1000);
     OK(stel_runtime_update_config(rt, &c));

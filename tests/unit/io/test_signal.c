@@ -288,12 +288,17 @@ START_TEST(racing_limits) {
 }
 END_TEST
 
-/* Two runtimes and a thread, senders in threads that let the signals in. */
+/* Two runtimes and a thread, senders in threads that let the signals in. Valgrind keeps a few signals for a thread that
+ * lets them in, and loses the others: there all threads block them. */
+static bool floods(void) {
+    return HANDLERS && !stel__sanitize_valgrind();
+}
+
 static void *send_many(void *arg) {
     int n = (int)(intptr_t)arg;
     for (int i = 0; i < n; i++) {
         union sigval value = { .sival_int = i };
-        int rc = i % 2 || !HANDLERS ? sigqueue(getpid(), SIGRTMIN, value)
+        int rc = i % 2 || !floods() ? sigqueue(getpid(), SIGRTMIN, value)
                                     : pthread_sigqueue(pthread_self(), SIGRTMIN, value);
         FIBER_ASSERT_EQ(rc, 0);
     }
@@ -318,6 +323,7 @@ START_TEST(everywhere) {
     stel_fiber f[2];
     pthread_t senders[2];
     side thread;
+    if (!floods()) block(SIG_BLOCK, SIGRTMIN, SIGUSR1, 0);
     catch_these(SIGRTMIN, SIGUSR1, 0);
     for (int i = 0; i < 2; i++) {
         FIBER_OK(stel_runtime_create(&rt[i], NULL));

@@ -129,7 +129,8 @@ STEL_API STEL_MUST_CHECK pid_t stel_waitpid(pid_t pid, int *status, int options)
 
 /* Signals for the whole process. From sigcatch on, those in set are kept for stel_sigwaitinfo, whatever the masks of
  * threads say, and no longer do what they did; they are kept from the first arrival, with what their senders said.
- * Standard signals do not add up while one is pending; real-time signals queue. Errors: -EINVAL (set NULL or empty; a
+ * Standard signals do not add up while one is pending; real-time signals queue, in order where every thread blocks them.
+ * (One that was sent to a single thread which blocks it waits there, out of reach.) Errors: -EINVAL (set NULL or empty; a
  * signal that cannot be caught, or one that the process raises itself: SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS,
  * SIGABRT), -EAGAIN and -ENOMEM (no thread), -EPERM (after fork). Never waits. */
 STEL_API STEL_MUST_CHECK int stel_sigcatch(const sigset_t *set);

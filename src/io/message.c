@@ -6,7 +6,9 @@
  *
  * Room in somebody else's queue. A socket that sends where it is not connected to may be told EAGAIN because the
  * receiver's queue is full (local datagrams do that), while poll says that the socket can be written: it can, but not
- * there, and nothing tells when. After one more try at once the sender sleeps, from one millisecond up to sixteen.
+ * there, and nothing tells when. (Worse: giving back the memory of the failed attempt looks like room that was made, so
+ * waiting for that would be turning in circles.) After one more try at once the sender sleeps, from one millisecond up
+ * to sixteen.
  *
  * Ancillary data on streams. It goes with the first part that is sent and comes with the bytes that it was sent with;
  * so a receive with MSG_WAITALL on a local socket ends where some came, as the kernel's does. TCP has none that belongs

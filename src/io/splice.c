@@ -25,8 +25,10 @@
  * Both raise SIGPIPE, and cannot be told not to: see sigpipe.c. That is three more calls a piece, hence large pieces; but
  * a piece is also what the other fibers of a worker wait for.
  *
- * Dropped: always through a buffer (simple, never waits, but twice the CPU time, and sendfile is called by those who
- * mind that); asking cachestat(2) whether every page is there (6.5 and later, and not for everybody's files); tee into a
+ * Dropped: always through a buffer. It is simple and never waits; over loopback it even needs less CPU time (64 MiB: 21
+ * to 25 ms for both ends, the kernel's way 34 to 41, as it hands over single pages where the copy makes large ones). But
+ * who calls sendfile does so for a network card that fetches the pages itself, and there the copy is what costs. Also
+ * dropped: asking cachestat(2) whether every page is there (6.5 and later, and not for everybody's files); tee into a
  * pipe of our own to have something to put back (two more descriptors and three more calls for a rare case). */
 #include "io/call.h"
 

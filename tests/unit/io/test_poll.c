@@ -250,6 +250,61 @@ static int shields(void *arg) {
     return 0;
 }
 
+/* Both limits have passed when it gets to run again: the one that came first counts. */
+static int hog(void *arg) {
+    int64_t until = stel_after(STEL_MS(20));
+    (void)arg;
+    while (stel_now() < until)
+        ;
+    return 0;
+}
+
+static int both_passed(void *arg) {
+    (void)arg;
+    stel_fiber f;
+    int result;
+    FIBER_OK(stel_spawn(&f, hog, NULL));
+    {
+        STEL_TIMEOUT(STEL_MS(2));
+        FIBER_ASSERT_EQ(stel_poll(NULL, 0, 4), -ETIMEDOUT);
+        FIBER_ASSERT(stel_timed_out());
+    }
+    FIBER_OK(stel_join(f, &result));
+    return 0;
+}
+
+START_TEST(first_limit) {
+    ck_assert_int_eq(run_in_runtime(1, both_passed, NULL), 0);
+}
+END_TEST
+
+/* An edge between the look and the wait: it does not sleep. */
+static int edge_in_between(void *arg) {
+    (void)arg;
+    int p[1][2];
+    struct pollfd room[2];
+    stel__slot_watch watch;
+    extern void stel__slot_event(uint64_t token, int32_t events);
+    pipes(1, p);
+    FIBER_OK(stel__slot_watch_begin(&watch, p[0][0], POLLIN));
+    stel__slots_look(&watch, 1);
+    stel__slot_event((uint64_t)watch.mark.generation << 32 | (uint32_t)p[0][0], POLLIN);
+    FIBER_ASSERT_EQ(stel__slots_wait(&watch, 1, stel__waiter_self(), STEL_FOREVER, room), 0);
+    FIBER_ASSERT(!watch.closed);
+    FIBER_ASSERT_EQ(parked_on(p[0][0]), 0);
+    stel__slots_look(&watch, 1);
+    FIBER_OK(stel_close(p[0][0]));
+    FIBER_ASSERT_EQ(stel__slots_wait(&watch, 1, stel__waiter_self(), STEL_FOREVER, room), 0);
+    FIBER_ASSERT(watch.closed);
+    FIBER_OK(stel_close(p[0][1]));
+    return 0;
+}
+
+START_TEST(nothing_slips_through) {
+    on_all_kinds(edge_in_between);
+}
+END_TEST
+
 START_TEST(behind_a_shield) {
     ck_assert_int_eq(run_in_runtime(1, shields, NULL), 0);
     ck_assert_int_eq(run_in_runtime(2, shields, NULL), 0);
@@ -412,4 +467,5 @@ START_TEST(faults) {
 }
 END_TEST
 
-TEST_MAIN("io/poll", as_poll, waiting, other_names, limits, behind_a_shield, closed_under_it, heals, a_crowd, faults)
+TEST_MAIN("io/poll", as_poll, waiting, other_names, limits, behind_a_shield, first_limit, nothing_slips_through,
+          closed_under_it, heals, a_crowd, faults)

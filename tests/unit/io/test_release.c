@@ -295,6 +295,7 @@ static int moved_away(void *arg) {
     uint32_t edges = stel__load_relaxed(&s->ready_in);
     works_as(PIPE, elsewhere, a[1]);
     FIBER_ASSERT_EQ(stel__load_relaxed(&s->ready_in), edges);
+    FIBER_ASSERT(!s->strayed);
     FIBER_OK(stel_close(elsewhere));
     FIBER_OK(stel_close(a[1]));
     return 0;

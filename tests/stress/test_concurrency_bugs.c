@@ -23,26 +23,6 @@ static int until_cut_short(void *arg) {
     return stel_sleep(STEL_FOREVER);
 }
 
-/* As a fiber that does not change its worker. */
-static int run_bound(int workers, stel_fn *fn) {
-    stel_config c;
-    stel_spawn_options o = STEL_SPAWN_OPTIONS_INIT;
-    stel_runtime *rt = NULL;
-    stel_fiber f;
-    int result;
-    stel_config_init(&c);
-    c.worker_threads = workers;
-    c.auto_shutdown = 1;
-    o.place = STEL_WORKER(0);
-    OK(stel_runtime_create(&rt, &c));
-    OK(stel_runtime_spawn(rt, &f, &o, fn, &o)); /* an argument: it is bound */
-    OK(stel_runtime_start(rt));
-    OK(stel_join(f, &result));
-    OK(stel_runtime_wait(rt));
-    OK(stel_runtime_destroy(rt));
-    return result;
-}
-
 static stel_runtime *started(int workers) {
     stel_config c;
     stel_runtime *rt = NULL;

@@ -96,7 +96,8 @@ STEL_API bool stel_cancelled(void);
 
 /* A declaration: until the enclosing block is left, cancellation and the deadlines opened outside the block are hidden
  * from the caller's waits, for length_ns at the most; after that they show again. For clean-up that may have to wait.
- * Deadlines opened inside the block hold as always. Shields nest: the inner one counts while it is open. */
+ * Deadlines opened inside the block hold as always. Shields nest: the inner one counts while it is open, but a deadline
+ * that an outer one hides stays hidden. */
 #define STEL_SHIELD(length_ns)                                                                                         \
     __attribute__((cleanup(stel__shield_leave), unused)) stel_shield STEL__JOIN(stel__shield_, __LINE__) =             \
         stel_shield_open(length_ns)

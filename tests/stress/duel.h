@@ -172,7 +172,7 @@ static inline void duel_end(duel *d) {
     pthread_join(d->thread, NULL);
 }
 
-/* As a fiber that does not change its worker. */
+/* Run fn as a fiber that does not change its worker; its argument is not NULL. */
 static inline int run_bound(int workers, stel_fn *fn) {
     stel_config c;
     stel_spawn_options o = STEL_SPAWN_OPTIONS_INIT;
@@ -184,7 +184,7 @@ static inline int run_bound(int workers, stel_fn *fn) {
     c.auto_shutdown = 1;
     o.place = STEL_WORKER(0);
     FIBER_OK(stel_runtime_create(&rt, &c));
-    FIBER_OK(stel_runtime_spawn(rt, &f, &o, fn, &o)); /* an argument: it is bound */
+    FIBER_OK(stel_runtime_spawn(rt, &f, &o, fn, &o));
     FIBER_OK(stel_runtime_start(rt));
     FIBER_OK(stel_join(f, &result));
     FIBER_OK(stel_runtime_wait(rt));

@@ -208,7 +208,8 @@ START_TEST(ten_thousand_descriptors) {
     ck_assert_int_eq(poll_many((void *)n), 0);
     struct pollfd *too_many = calloc(limit.rlim_cur + 1, sizeof *too_many);
     ck_assert_ptr_nonnull(too_many);
-    ck_assert_int_eq(stel_poll(too_many, limit.rlim_cur + 1, 0), -EINVAL); /* as poll(2) has it */
+    int want = poll(too_many, limit.rlim_cur + 1, 0); /* -EINVAL; Valgrind keeps the limit from the kernel */
+    ck_assert_int_eq(stel_poll(too_many, limit.rlim_cur + 1, 0), want < 0 ? -errno : want);
     free(too_many);
 }
 END_TEST

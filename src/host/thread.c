@@ -10,12 +10,25 @@
 /* Signals that the kernel sends to the thread that caused them: blocking these would kill without a handler. */
 static const int synchronous[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT };
 
-/* What a new thread needs; it frees it. */
+/* What a new thread needs; it frees it. Until then it is on a list: a child that is forked in between has no such thread,
+ * and would take it for lost memory. */
 typedef struct start {
+    stel__link link;
     void *(*fn)(void *);
     void *arg;
     sigset_t outer;
 } start;
+static struct {
+    stel__lock lock;
+    stel__list list;
+} starting;
+
+static void end_start(start *s) {
+    stel__lock_take(&starting.lock);
+    stel__list_remove(&starting.list, &s->link);
+    stel__lock_give(&starting.lock);
+    stel__free(s);
+}
 
 /* A thread of ours, and the mask that the thread had which started it; or, if that was one of ours, its outer one. */
 static __thread struct {
@@ -25,7 +38,7 @@ static __thread struct {
 
 static void *thread_main(void *arg) {
     start s = *(start *)arg;
-    stel__free(arg);
+    end_start(arg);
     ours.outer = s.outer;
     ours.yes = true;
     return s.fn(s.arg);
@@ -36,6 +49,9 @@ int stel__thread_start(pthread_t *out, const char *name, void *(*fn)(void *), vo
     if (!s) return -ENOMEM;
     s->fn = fn;
     s->arg = arg;
+    stel__lock_take(&starting.lock);
+    stel__list_push_tail(&starting.list, &s->link);
+    stel__lock_give(&starting.lock);
     sigset_t blocked, previous;
     sigfillset(&blocked);
     for (size_t i = 0; i < STEL__COUNT_OF(synchronous); i++)
@@ -49,7 +65,7 @@ int stel__thread_start(pthread_t *out, const char *name, void *(*fn)(void *), vo
         pthread_sigmask(SIG_SETMASK, &previous, NULL);
     }
     if (rc < 0) {
-        stel__free(s);
+        end_start(s);
         return rc;
     }
     char short_name[16] = { 0 };

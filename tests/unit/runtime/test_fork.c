@@ -388,11 +388,11 @@ END_TEST
 /* Whatever is locked at the moment of the fork: the child waits for nobody. */
 START_TEST(while_all_is_busy) {
     pthread_t threads[2];
-    stel_fiber f;
+    stel_fiber f, busy[2];
     share(3);
     for (uintptr_t i = 0; i < 2; i++) {
         ck_assert_int_eq(pthread_create(&threads[i], NULL, busy_thread, (void *)(i + 1)), 0);
-        ck_assert_int_eq(stel_runtime_spawn(shared.rt, NULL, NULL, busy_fiber, (void *)(i + 77)), 0);
+        ck_assert_int_eq(stel_runtime_spawn(shared.rt, &busy[i], NULL, busy_fiber, (void *)(i + 77)), 0);
     }
     int n = (int)test_scale(20);
     for (int i = 0; i < n; i++)
@@ -400,8 +400,10 @@ START_TEST(while_all_is_busy) {
     ck_assert_int_eq(stel_runtime_spawn(shared.rt, &f, NULL, forks_from_a_fiber, (void *)(intptr_t)n), 0);
     ck_assert_int_eq(stel_join(f, NULL), 0);
     atomic_store(&shared.over, true);
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 2; i++) {
         pthread_join(threads[i], NULL);
+        ck_assert_int_eq(stel_join(busy[i], NULL), 0); /* before the stop, which would cancel what it waits for */
+    }
     end_sharing();
 }
 END_TEST

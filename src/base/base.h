@@ -40,6 +40,16 @@ STEL_NORETURN STEL__COLD void stel__die(const char *format, ...) __attribute__((
 void stel__warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void stel__warn_once(_Atomic unsigned *said, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* Can a struct of the caller's, which says that it has `size` bytes, be read as ours of `known`? A caller with a newer
+ * header has a larger one: what we do not know must be zero. */
+static inline bool stel__struct_fits(const void *given, size_t size, size_t known) {
+    enum { SIZE_SANE = 4096 }; /* beyond it, it is no size */
+    if (size < known || size > SIZE_SANE) return false;
+    for (size_t i = known; i < size; i++)
+        if (((const char *)given)[i]) return false;
+    return true;
+}
+
 /* Saturating when = now + length for lengths that may be anything. */
 static inline int64_t stel__time_add(int64_t now, int64_t length_ns) {
     int64_t when;

@@ -24,19 +24,10 @@ static const stel_allocator *own(void) {
     return choice.table.alloc ? &choice.table : NULL;
 }
 
-/* A caller with a newer header has a larger struct: what we do not know must be zero, as in config.c. */
-static bool size_is_good(const stel_allocator *a) {
-    enum { SIZE_SANE = 4096 }; /* beyond it, it is no size */
-    if (a->size < sizeof *a || a->size > SIZE_SANE) return false;
-    for (size_t i = sizeof *a; i < a->size; i++)
-        if (((const char *)a)[i]) return false;
-    return true;
-}
-
 int stel_set_allocator(const stel_allocator *a) {
     if (stel__load_relaxed(&stel__forked)) return -EPERM;
     stel_allocator wanted = { .size = sizeof wanted };
-    if (a && (!size_is_good(a) || !a->alloc || !a->release)) return -EINVAL;
+    if (a && (!stel__struct_fits(a, a->size, sizeof *a) || !a->alloc || !a->release)) return -EINVAL;
     if (a) wanted = *a;
     stel__lock_take(&choice.lock);
     bool late = stel__load_relaxed(&choice.settled);

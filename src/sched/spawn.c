@@ -24,17 +24,8 @@ typedef struct request {
     stel__fiber *heir_of;             /* the spawner, when it has values to pass on */
 } request;
 
-/* A caller with a newer header has a larger struct: what we do not know must be zero, as in config.c. */
-static bool size_is_good(const stel_spawn_options *o) {
-    enum { SIZE_SANE = 4096 }; /* beyond it, it is no size */
-    if (o->size < sizeof *o || o->size > SIZE_SANE) return false;
-    for (size_t i = sizeof *o; i < o->size; i++)
-        if (((const char *)o)[i]) return false;
-    return true;
-}
-
 static int request_of(const stel__sched *s, const stel_spawn_options *o, request *r) {
-    if (!size_is_good(o)) return -EINVAL;
+    if (!stel__struct_fits(o, o->size, sizeof *o)) return -EINVAL;
     if (o->flags & ~(unsigned)(STEL_NO_MIGRATE | STEL_FP_ENVIRONMENT | STEL_BACKGROUND)) return -EINVAL;
     if (o->priority < STEL_PRIORITY_MOST_URGENT || o->priority > STEL_PRIORITY_LEAST_URGENT) return -EINVAL;
     if (o->stack_bytes) {

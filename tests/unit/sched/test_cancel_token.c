@@ -67,10 +67,15 @@ END_TEST
 
 /* ---- what it means for the fiber ---- */
 
+typedef struct meeting {
+    flag begun, ready;
+} meeting;
+
 static int level_triggered(void *arg) {
-    flag *ready = arg;
+    meeting *m = arg;
     FIBER_ASSERT(!stel_cancelled());
-    yield_until(ready); /* a yield is not cut short */
+    raise_flag(&m->begun);
+    yield_until(&m->ready); /* a yield is not cut short */
     FIBER_ASSERT(stel_cancelled());
     for (int i = 0; i < 5; i++) {
         FIBER_ASSERT_EQ(stel_sleep(1), -ECANCELED);
@@ -87,11 +92,11 @@ static int level_triggered(void *arg) {
 
 static int until_the_end(void *arg) {
     (void)arg;
-    flag ready = 0;
-    stel_fiber f = spawn(level_triggered, &ready);
-    stel_yield();
+    meeting m = { 0 };
+    stel_fiber f = spawn(level_triggered, &m);
+    yield_until(&m.begun);
     FIBER_OK(stel_cancel(f));
-    raise_flag(&ready);
+    raise_flag(&m.ready);
     FIBER_ASSERT_EQ(join(f), 4); /* a cancelled fiber may still succeed */
     FIBER_ASSERT(!stel_cancelled());
     /* One that has ended, but was not joined, can be cancelled to no effect. */

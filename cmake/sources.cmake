@@ -17,6 +17,10 @@ if(STELLANE_CHECKS)
     list(APPEND stellane_definitions STELLANE_CHECKS)
 endif()
 
+# Where modules lie, for programs that this library is linked into (src/poller/module.c).
+set_source_files_properties(${PROJECT_SOURCE_DIR}/src/poller/module.c PROPERTIES
+                            COMPILE_DEFINITIONS "STELLANE_MODULE_DIRECTORY=\"${CMAKE_INSTALL_FULL_LIBDIR}/stellane\"")
+
 # The context switch.
 if(STELLANE_CONTEXT STREQUAL "native")
     if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")

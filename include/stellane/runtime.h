@@ -62,7 +62,16 @@ typedef struct stel_config {
     int max_tasks_per_loop; /* STELLANE_RUNTIME_MAX_TASKS_PER_LOOP: spawned fibers that wait for their first run in one
                                worker's own queue, newest first; what is spawned beyond it goes to the queue that all
                                workers share, oldest first. 1 ... 16,777,216; 0: no bound */
+    int poller_mode;        /* STELLANE_RUNTIME_POLLER_MODE: who waits for descriptors, STEL_POLLER_...; 0 ("auto"):
+                               dedicated, or per_worker for a backend whose instances belong to one worker each */
 } stel_config;
+
+/* dedicated: one instance of the backend; idle workers take turns to wait, and a poller thread sees to it that nothing goes
+ * unseen while all are busy. inline: one instance, waited on by the first worker only, and no thread beside: one loop.
+ * What a fiber that does not yield then holds up, nobody sees to, and no stall is reported; set worker_threads to 1.
+ * per_worker: an instance for each worker, which waits on its own; a descriptor stays with the worker where it was waited
+ * for first, until fibers of another one wait for it often. */
+enum stel_poller_mode { STEL_POLLER_DEDICATED = 1, STEL_POLLER_INLINE = 2, STEL_POLLER_PER_WORKER = 3 };
 
 /* Fill in the defaults. */
 #define stel_config_init(c) stel_config_init_sized((c), sizeof(stel_config))
@@ -160,6 +169,8 @@ typedef struct stel_stats {
         timers_fired;                                          /* wakes_remote: a sleeping worker was woken */
     uint64_t stacks_reserved, stacks_in_use, stacks_unguarded; /* of the process, as the next */
     uint64_t stack_bytes_reserved;
+    int poller_mode;          /* STEL_POLLER_..., as it is */
+    char backend_reason[256]; /* why backend_type is that, and what does the work on files */
 } stel_stats;
 typedef struct stel_worker_stats {
     size_t size;

@@ -16,6 +16,7 @@ enum stel__key_type {
     STEL__KEY_DURATION, /* int64_t, nanoseconds: a number with a unit */
     STEL__KEY_SIZE,     /* size_t, bytes: a number, with a unit or without */
     STEL__KEY_SEED,     /* uint64_t: any number, decimal or 0x... */
+    STEL__KEY_CHOICE,   /* int: which of `words`, from 1 on */
     STEL__KEY_NAME      /* char[32] */
 };
 
@@ -35,6 +36,7 @@ typedef struct stel__key {
     const char *off;    /* the word for -1, or NULL when -1 is no value */
     int64_t min, max;   /* besides 0, and -1 if there is a word for it */
     int64_t preset;     /* the default; 0: not a constant */
+    const char *words;  /* of a choice, each followed by a space */
     const char *hint;   /* what to write instead, for messages; may be NULL */
     const char *doc;
 } stel__key;

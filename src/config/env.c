@@ -10,7 +10,7 @@ extern char **environ;
 enum { NAME_MAX_BYTES = 64 };
 
 /* Variables that are not settings: families that other parts of the library, or its tests, read for themselves. */
-static const char *const foreign[] = { "STELLANE_FAULT", "STELLANE_TEST" };
+static const char *const foreign[] = { "STELLANE_FAULT", "STELLANE_TEST", "STELLANE_MODULE_PATH" };
 
 static bool is_foreign(const char *name) {
     for (size_t i = 0; i < STEL__COUNT_OF(foreign); i++)

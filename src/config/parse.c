@@ -92,6 +92,17 @@ static int say_form(const stel__key *k, const char *text, bool number, char *why
     return -EINVAL;
 }
 
+static int parse_choice(const stel__key *k, const char *text, int64_t *value, char *why, size_t bytes) {
+    size_t length = strlen(text);
+    for (const char *word = k->words; *word; word = strchr(word, ' ') + 1) {
+        ++*value;
+        if (length && !strncmp(word, text, length) && word[length] == ' ') return 0;
+    }
+    snprintf(why, bytes, "\"%s\" is none of: %s%.*s", text, k->automatic ? "auto " : "", (int)strlen(k->words) - 1,
+             k->words);
+    return -EINVAL;
+}
+
 static int parse_number(const stel__key *k, const char *text, int64_t *value, char *why, size_t bytes) {
     const unit *u = k->type == STEL__KEY_DURATION ? durations : k->type == STEL__KEY_SIZE ? sizes : plain;
     bool negative = *text == '-';
@@ -124,6 +135,8 @@ int stel__config_parse(const stel__key *k, const char *text, int64_t *value, cha
         if (parse_bool(text, value) < 0) return say_form(k, text, false, why, why_bytes);
         if (k->type == STEL__KEY_SWITCH && !*value) *value = -1;
         return 0;
+    case STEL__KEY_CHOICE:
+        return parse_choice(k, text, value, why, why_bytes);
     case STEL__KEY_SEED:
         return parse_seed(text, value) < 0 ? say_form(k, text, false, why, why_bytes) : 0;
     default:

@@ -64,11 +64,22 @@
     X(SIGACTION, "sigaction")                                                                                          \
     X(TGSIGQUEUEINFO, "rt_tgsigqueueinfo")                                                                             \
     X(FUTEX, "futex")                                                                                                  \
+    X(IO_URING_SETUP, "io_uring_setup")                                                                                \
+    X(IO_URING_ENTER, "io_uring_enter")                                                                                \
+    X(IO_URING_REGISTER, "io_uring_register")                                                                          \
     X(GETADDRINFO, "getaddrinfo")                                                                                      \
     X(SCHED_GETAFFINITY, "sched_getaffinity")                                                                          \
     X(SCHED_SETAFFINITY, "sched_setaffinity")                                                                          \
     X(PTHREAD_CREATE, "pthread_create")                                                                                \
-    X(UNLINK, "unlink")
+    X(UNLINK, "unlink")                                                                                                \
+    X(STATX, "statx")                                                                                                  \
+    X(STAT, "stat")                                                                                                    \
+    X(MKDIR, "mkdir")                                                                                                  \
+    X(RMDIR, "rmdir")                                                                                                  \
+    X(RENAME, "rename")                                                                                                \
+    X(FTRUNCATE, "ftruncate")                                                                                          \
+    X(FALLOCATE, "fallocate")                                                                                          \
+    X(SCANDIR, "scandir")
 
 #define STEL__FAULT_ENUM(name, words) STEL__FAULT_##name,
 enum stel__fault_kind { STEL__FAULT_KINDS(STEL__FAULT_ENUM) STEL__FAULT_COUNT };

@@ -4,8 +4,8 @@
 #include <pthread.h>
 
 #if defined(__has_include)
-#if __has_include(<valgrind/valgrind.h>)
-#include <valgrind/valgrind.h>
+#if __has_include(<valgrind/memcheck.h>)
+#include <valgrind/memcheck.h>
 #define HAVE_VALGRIND 1
 #endif
 #endif
@@ -42,4 +42,12 @@ void stel__sanitize_register_stack(const void *low, size_t bytes) {
     (void)VALGRIND_STACK_REGISTER(low, (const char *)low + bytes - 1);
 #endif
     (void)low, (void)bytes; /* on machines that Valgrind does not know, its macros drop them */
+}
+
+void stel__sanitize_written(const void *low, size_t bytes) {
+    if (STEL__LIKELY(!stel__sanitize_valgrind())) return;
+#ifdef HAVE_VALGRIND
+    (void)VALGRIND_MAKE_MEM_DEFINED(low, bytes);
+#endif
+    (void)low, (void)bytes;
 }

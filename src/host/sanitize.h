@@ -118,5 +118,7 @@ STEL__SANITIZE_INLINE void stel__sanitize_after_switch(stel__sanitizer_fiber *to
 bool stel__sanitize_valgrind(void);
 /* Tell Valgrind that [low, low + bytes) is a stack; nothing in any other process. */
 void stel__sanitize_register_stack(const void *low, size_t bytes);
+/* Tell Valgrind that the kernel wrote there, by a way that it cannot see. */
+void stel__sanitize_written(const void *low, size_t bytes);
 
 #endif

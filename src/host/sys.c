@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <stdio.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -14,7 +15,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { NR_PIDFD_OPEN = 434, NR_PROCESS_MADVISE = 440, NR_EPOLL_PWAIT2 = 441 };
+enum {
+    NR_IO_URING_SETUP = 425,
+    NR_IO_URING_ENTER = 426,
+    NR_IO_URING_REGISTER = 427,
+    NR_PIDFD_OPEN = 434,
+    NR_PROCESS_MADVISE = 440,
+    NR_EPOLL_PWAIT2 = 441
+};
 
 /* The bodies that most wrappers share. */
 #define FAIL_IF_TOLD(kind)                                                                                             \
@@ -210,6 +218,50 @@ int stel__sys_unlink(const char *path) {
     ONCE(int, UNLINK, unlink(path));
 }
 
+int stel__sys_stat(const char *path, struct stat *out) {
+    REPEAT(int, STAT, stat(path, out));
+}
+
+int stel__sys_statx(int directory_fd, const char *path, int flags, unsigned mask, struct statx *out) {
+    REPEAT(int, STATX, statx(directory_fd, path, flags, mask, out));
+}
+
+int stel__sys_kind(int fd, mode_t *kind) {
+    struct statx st;
+    struct stat old;
+    int rc = stel__sys_statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &st);
+    if (rc == 0) *kind = st.stx_mode & S_IFMT;
+    if (rc != -ENOSYS && rc != -EPERM) return rc;
+    rc = stel__sys_fstat(fd, &old); /* a container that has never heard of statx */
+    if (rc == 0) *kind = old.st_mode & S_IFMT;
+    return rc;
+}
+
+int stel__sys_mkdir(const char *path, mode_t mode) {
+    ONCE(int, MKDIR, mkdir(path, mode));
+}
+
+int stel__sys_rmdir(const char *path) {
+    ONCE(int, RMDIR, rmdir(path));
+}
+
+int stel__sys_rename(const char *path, const char *new_path) {
+    ONCE(int, RENAME, rename(path, new_path));
+}
+
+int stel__sys_ftruncate(int fd, off_t bytes) {
+    REPEAT(int, FTRUNCATE, ftruncate(fd, bytes));
+}
+
+int stel__sys_fallocate(int fd, int mode, off_t offset, off_t bytes) {
+    REPEAT(int, FALLOCATE, fallocate(fd, mode, offset, bytes));
+}
+
+int stel__sys_scandir(const char *path, struct dirent ***list, int (*filter)(const struct dirent *),
+                      int (*compare)(const struct dirent **, const struct dirent **)) {
+    ONCE(int, SCANDIR, scandir(path, list, filter, compare));
+}
+
 int stel__sys_fsync(int fd) {
     REPEAT(int, FSYNC, fsync(fd));
 }
@@ -293,6 +345,19 @@ int stel__sys_futex(uint32_t *word, int operation, uint32_t value, const struct 
     int before = errno;
     int result = (int)syscall(SYS_futex, word, operation, value, timeout, other, value3);
     return OR_CODE(result, before);
+}
+
+int stel__sys_io_uring_setup(unsigned entries, void *parameters) {
+    ONCE(int, IO_URING_SETUP, (int)syscall(NR_IO_URING_SETUP, entries, parameters));
+}
+
+int stel__sys_io_uring_enter(int fd, unsigned submit, unsigned complete_min, unsigned flags, const void *argument,
+                             size_t bytes) {
+    ONCE(int, IO_URING_ENTER, (int)syscall(NR_IO_URING_ENTER, fd, submit, complete_min, flags, argument, bytes));
+}
+
+int stel__sys_io_uring_register(int fd, unsigned operation, void *argument, unsigned count) {
+    ONCE(int, IO_URING_REGISTER, (int)syscall(NR_IO_URING_REGISTER, fd, operation, argument, count));
 }
 
 /* ---- memory ---- */

@@ -4,11 +4,12 @@
  * can be made to fail by tests: see fault.h.
  *
  * EINTR: calls on data and files are repeated, as nobody could do anything else. It is returned by connect (which goes
- * on by itself: wait for POLLOUT), by ppoll, epoll_pwait2 and futex (whoever waits looks again), and never by close (on
+ * on by itself: wait for POLLOUT), by ppoll, epoll_pwait2, io_uring_enter and futex (whoever waits looks again), and never by close (on
  * Linux the number is free by then). */
 #ifndef STEL_HOST_SYS_H
 #define STEL_HOST_SYS_H
 
+#include <dirent.h>
 #include <netdb.h>
 #include <poll.h>
 #include <pthread.h>
@@ -62,6 +63,18 @@ int stel__sys_fstat(int fd, struct stat *out);
 off_t stel__sys_lseek(int fd, off_t offset, int whence);
 int stel__sys_open(const char *path, int flags, mode_t mode);
 int stel__sys_unlink(const char *path);
+int stel__sys_stat(const char *path, struct stat *out);
+int stel__sys_statx(int directory_fd, const char *path, int flags, unsigned mask, struct statx *out);
+/* st_mode's kind of file, without a word to any server: fstat waits where a network file system has to ask. */
+int stel__sys_kind(int fd, mode_t *kind);
+int stel__sys_mkdir(const char *path, mode_t mode);
+int stel__sys_rmdir(const char *path);
+int stel__sys_rename(const char *path, const char *new_path);
+int stel__sys_ftruncate(int fd, off_t bytes);
+int stel__sys_fallocate(int fd, int mode, off_t offset, off_t bytes);
+/* scandir(3): how many there are; the list is malloc's. */
+int stel__sys_scandir(const char *path, struct dirent ***list, int (*filter)(const struct dirent *),
+                      int (*compare)(const struct dirent **, const struct dirent **));
 int stel__sys_fsync(int fd);
 int stel__sys_fdatasync(int fd);
 
@@ -75,6 +88,11 @@ int stel__sys_epoll_pwait2(int epoll_fd, struct epoll_event *events, int count, 
                            const sigset_t *mask);
 int stel__sys_futex(uint32_t *word, int operation, uint32_t value, const struct timespec *timeout, uint32_t *other,
                     uint32_t value3);
+/* The three calls of io_uring: src/poller/ring.c. parameters: struct io_uring_params. enter waits as epoll_pwait2 does. */
+int stel__sys_io_uring_setup(unsigned entries, void *parameters);
+int stel__sys_io_uring_enter(int fd, unsigned submit, unsigned complete_min, unsigned flags, const void *argument,
+                             size_t bytes);
+int stel__sys_io_uring_register(int fd, unsigned operation, void *argument, unsigned count);
 
 /* ---- memory ---- */
 int stel__sys_mmap(void **out, void *address, size_t bytes, int protection, int flags, int fd, off_t offset);

@@ -51,6 +51,17 @@ static inline int stel__call_wait(stel__call *c, stel__slot_mark mark, short eve
     return rc < 0 ? rc : events_now;
 }
 
+/* Have an operation done as slot_operate does, if there is anybody who can. */
+static inline ssize_t stel__call_operate(stel__call *c, stel_operation *op, stel__slot_mark mark, unsigned flags) {
+    if (STEL__LIKELY(!stel__operates_on_slots(c->waiter))) return -EOPNOTSUPP;
+    ssize_t rc = stel__slot_operate(c->slot, c->fd, op, c->waiter, mark, flags);
+    if (rc == -EOPNOTSUPP) return rc;
+    c->waited = true;
+    if (rc != STEL__LOOK_AFRESH) return rc;
+    int facts = stel__call_facts(c);
+    return facts < 0 ? facts : rc;
+}
+
 /* The end of a call by what the kernel said. */
 static inline ssize_t stel__call_end(stel__call *c, ssize_t result) {
     if (!c->waited) stel__wait_spend(c->waiter);

@@ -4,7 +4,10 @@
  * was sampled before it is noted in the slot, and as long as that has not moved the next read parks at once, without
  * asking the kernel to be told EAGAIN. Two system calls a request instead of three. It holds for TCP only (a local
  * stream socket also stops where ancillary data begins), and no longer once a hang-up, an error or urgent data was
- * seen: those end reads early, too. */
+ * seen: those end reads early, too.
+ *
+ * Where the backend carries out operations, a read that would have to wait becomes one: the data is there when the fiber
+ * wakes, and a system call is saved. Nothing is read ahead of a caller, as the descriptor may be somebody else's next. */
 #include "io/call.h"
 #include <netinet/in.h>
 
@@ -14,6 +17,22 @@ static ssize_t receive(stel__call *c, const stel__cursor *to, int flags) {
     if (to->count == 1) return stel__sys_recv(c->fd, to->iov[0].iov_base, to->iov[0].iov_len, flags);
     struct msghdr m = { .msg_iov = (struct iovec *)(uintptr_t)to->iov, .msg_iovlen = (size_t)to->count };
     return stel__sys_recvmsg(c->fd, &m, flags);
+}
+
+/* There is nothing now: what the call comes to, or 0 with *again set, to look again. */
+static ssize_t receive_later(stel__call *c, const stel__cursor *to, int flags, stel__slot_mark mark, bool *again) {
+    struct msghdr m = { .msg_iov = (struct iovec *)(uintptr_t)to->iov, .msg_iovlen = (size_t)to->count };
+    bool one = to->count == 1;
+    stel_operation op = { .code = one ? STEL_OPERATION_RECV : STEL_OPERATION_RECVMSG,
+                          .address = one ? to->iov[0].iov_base : &m,
+                          .length = one ? to->iov[0].iov_len : 0,
+                          .flags = (uint32_t)flags };
+    ssize_t n = stel__call_operate(c, &op, mark, 0);
+    *again = n == STEL__LOOK_AFRESH;
+    if (n != -EOPNOTSUPP && n != -EAGAIN) return n;
+    int rc = stel__call_wait(c, mark, POLLIN, 0);
+    *again = rc >= 0;
+    return rc < 0 ? rc : 0;
 }
 
 ssize_t stel__socket_in(stel__call *c, const stel__cursor *to, int flags) {
@@ -30,8 +49,11 @@ ssize_t stel__socket_in(stel__call *c, const stel__cursor *to, int flags) {
             }
             if (n != -EAGAIN || (flags & STEL__MSG_NEVER_WAITS)) return stel__call_end(c, n);
         }
-        int rc = stel__call_wait(c, mark, POLLIN, 0);
-        if (rc < 0) return rc;
+        bool again;
+        ssize_t n = receive_later(c, to, flags, mark, &again);
+        if (again) continue;
+        if (n > 0 && hints && (size_t)n < to->total) stel__store_relaxed(&c->slot->drained, mark.ready_in);
+        return n;
     }
 }
 
@@ -171,6 +193,15 @@ static bool is_stillborn(int code) {
            code == -EHOSTDOWN || code == -ENONET || code == -EHOSTUNREACH || code == -ENETUNREACH;
 }
 
+/* Nobody is there yet: the next one who comes, if the backend can bring him; else as accept_once. */
+static int accept_later(stel__call *c, stel__slot_mark mark, struct sockaddr *address, socklen_t *bytes) {
+    stel_operation op = {
+        .code = STEL_OPERATION_ACCEPT, .address = address, .address2 = bytes, .flags = SOCK_CLOEXEC | SOCK_NONBLOCK
+    };
+    ssize_t rc = stel__call_operate(c, &op, mark, STEL__SLOT_ACCEPTOR);
+    return rc == -EOPNOTSUPP ? -EAGAIN : (int)rc;
+}
+
 /* After a failed accept: 0 to try again, or what the call returns. */
 static int after_failure(stel__call *c, stel__slot_mark mark, int code, int64_t *pause_ns) {
     static _Atomic unsigned said;
@@ -202,6 +233,11 @@ int stel_accept4(int fd, struct sockaddr *address, socklen_t *bytes, int flags) 
         if (stel_stopping()) return -ESHUTDOWN;
         stel__slot_mark mark = stel__slot_look(c.slot);
         int taken = accept_once(&c, &mark, address, bytes);
+        if (taken == -EAGAIN) {
+            taken = accept_later(&c, mark, address, bytes);
+            if (taken == -ETIMEDOUT || taken == -ECANCELED) return taken; /* our own limits */
+            if (taken == STEL__LOOK_AFRESH) continue;
+        }
         if (taken >= 0) return (int)stel__call_end(&c, made(taken, stel__call_kind(&c)));
         rc = after_failure(&c, mark, taken, &pause_ns);
     }

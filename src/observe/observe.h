@@ -11,7 +11,7 @@
 /* Where the figures of one runtime come from. */
 typedef struct stel__observed {
     stel__sched *sched;
-    const stel__poller *poller;
+    const stel__pollers *pollers;
     int worker_count;
     int64_t started_realtime; /* 0: not yet started */
     int64_t uptime_ns;

@@ -26,8 +26,10 @@ int stel__observe_runtime(const stel__observed *o, stel_stats *out, size_t size)
     full.start_time = o->started_realtime;
     full.uptime_ns = o->uptime_ns;
     full.worker_count = o->worker_count;
-    full.polls = stel__poller_polls(o->poller); /* the guardian's as well, which no worker counts */
-    strncpy(full.backend_type, stel__poller_backend_name(o->poller), sizeof full.backend_type - 1);
+    full.polls = stel__pollers_polls(o->pollers); /* the guardian's as well, which no worker counts */
+    strncpy(full.backend_type, stel__pollers_backend(o->pollers), sizeof full.backend_type - 1);
+    full.poller_mode = stel__pollers_mode(o->pollers);
+    stel__pollers_reason(o->pollers, full.backend_reason, sizeof full.backend_reason);
     full.stacks_reserved = stacks.reserved;
     full.stacks_in_use = stacks.in_use;
     full.stacks_unguarded = stacks.unguarded;

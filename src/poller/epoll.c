@@ -54,8 +54,9 @@ static int epoll_create_instance(void **instance, int batch) {
     return 0;
 }
 
-static int epoll_arm(void *instance, int fd, uint64_t token) {
+static int epoll_arm(void *instance, int fd, int events, uint64_t token) {
     struct epoll *e = instance;
+    (void)events; /* all of them, once */
     struct epoll_event interest = { .events = EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET, .data.u64 = token };
     return stel__sys_epoll_ctl(e->epoll_fd, EPOLL_CTL_ADD, fd, &interest);
 }

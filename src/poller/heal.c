@@ -10,6 +10,9 @@
  * away while it lived on under another one, and has come back. Its events carry the old token and are dropped, and that
  * is noticed (strayed): then it is taken out and put in again.
  *
+ * An operation that is on keeps the file with which it began: who waits for one for long is made to begin it anew, which
+ * finds out by itself what the number means now.
+ *
  * No clock is read when a waiter parks. A slot counts the waits that were begun on it; heal notes the count and when it
  * is due, and acts when it comes by later and nothing was begun since. The next visits to the same wait come after
  * twice the time each, so ten thousand idle connections cost a thousand system calls a second at the most and not a
@@ -20,14 +23,18 @@ enum { LOOKS_A_CALL = 2048, REGISTRATIONS_A_CALL = 128 };
 enum { FIRST_MS = 100, STEPS_MAX = 7 }; /* 100 ms, 200, ... 12.8 s */
 
 /* Under the lock: register again; what is owed to the waiters is gathered in wakes. */
-static void register_again(stel__slot *s, int fd, stel__poller *p, stel__wakes *wakes) {
-    int rc = stel__poller_arm(p, fd, stel__slot_token(s, fd));
+static void register_again(stel__slot *s, int fd, stel__wakes *wakes) {
+    stel__poller *p = s->armed;
+    short events = stel__slot_wanted(s);
+    if (!events) return; /* operations only */
+    int rc = stel__poller_arm(p, fd, events, stel__slot_token(s, fd));
     if (rc == -EEXIST && s->strayed) {
         s->strayed = false;
         (void)stel__poller_disarm(p, fd);
-        rc = stel__poller_arm(p, fd, stel__slot_token(s, fd)) == 0 ? -EEXIST : rc; /* else: the next visit finds out */
+        rc = stel__poller_arm(p, fd, events, stel__slot_token(s, fd)) == 0 ? -EEXIST : rc; /* else: the next visit */
     }
     if (rc == -EEXIST || rc == -ENOMEM || rc == -ENOSPC) return;
+    if (rc == 0 && stel__poller_can(p, STEL_BACKEND_ONESHOT)) return; /* whatever it is, it is watched now */
     wakes->which = rc == -EBADF ? STEL__SLOT_CLOSED : STEL__SLOT_CHANGED;
     stel__slot_new_life(s, wakes);
     /* The registration that was just made carries the life before this one: take it out, the next wait makes its own.
@@ -35,12 +42,23 @@ static void register_again(stel__slot *s, int fd, stel__poller *p, stel__wakes *
     if (rc == 0) (void)stel__poller_disarm(p, fd);
 }
 
-/* Returns true if it made a system call. */
-static bool heal(stel__slot *s, int fd, stel__poller *p, uint32_t now_ms) {
+static bool operates(const stel__node *n, const void *g) {
+    return (n->flags & STEL__NODE_OPERATION) && n->element == g;
+}
+
+static bool any_operation(const stel__slot *s, const stel__pollers *g) {
+    for (const stel__link *l = s->waiters.head; l; l = l->next)
+        if (operates(STEL__CONTAINER(l, const stel__node, link), g)) return true;
+    return false;
+}
+
+/* Returns true if it made a system call, or made somebody make one. */
+static bool heal(stel__slot *s, int fd, stel__pollers *g, uint32_t now_ms) {
     bool asked = false;
-    stel__wakes wakes = { .n = 0 };
+    stel__wakes wakes = { .n = 0 }, anew = { .n = 0, .which = STEL__SLOT_HEAL };
     stel__lock_take(&s->lock);
-    if (s->armed != p || !s->waiters.head) {
+    bool armed = s->armed && s->armed->group == g, operation = any_operation(s, g);
+    if (!s->waiters.head || (!armed && !operation)) {
         s->heal_seen = s->waits;
     } else if (s->heal_seen != s->waits) {
         s->heal_seen = s->waits;
@@ -49,15 +67,17 @@ static bool heal(stel__slot *s, int fd, stel__poller *p, uint32_t now_ms) {
     } else if ((int32_t)(now_ms - s->heal_due_ms) >= 0) {
         if (s->heal_step < STEPS_MAX) s->heal_step++;
         s->heal_due_ms = now_ms + ((uint32_t)FIRST_MS << s->heal_step);
-        register_again(s, fd, p, &wakes);
+        if (operation) stel__slot_choose(s, &anew, operates, g);
+        if (armed) register_again(s, fd, &wakes);
         asked = true;
     }
     stel__lock_give(&s->lock);
+    stel__wakes_pay(&anew);
     stel__wakes_pay(&wakes);
     return asked;
 }
 
-void stel__slot_heal_some(stel__poller *p, uint32_t *cursor, int64_t now) {
+void stel__slot_heal_some(stel__pollers *g, uint32_t *cursor, int64_t now) {
     const uint32_t end = (uint32_t)stel__load_acquire(&stel__slot_segments_end) * STEL__SLOT_SEGMENT; /* slot_make */
     uint32_t now_ms = (uint32_t)(uint64_t)(now / 1000000), n = *cursor;
     int looks = LOOKS_A_CALL, asks = REGISTRATIONS_A_CALL;
@@ -73,28 +93,28 @@ void stel__slot_heal_some(stel__poller *p, uint32_t *cursor, int64_t now) {
         }
         stel__slot *s = &segment[n % STEL__SLOT_SEGMENT];
         /* relaxed: whoever parks at this moment is seen the next time */
-        if (stel__load_relaxed(&s->parked) > 0 && heal(s, (int)n, p, now_ms)) asks--;
+        if (stel__load_relaxed(&s->parked) > 0 && heal(s, (int)n, g, now_ms)) asks--;
         n++;
     }
     *cursor = n;
 }
 
 /* fn for every slot there is, under its lock. */
-static void for_every_slot(void (*fn)(stel__slot *s, stel__poller *p, stel__wakes *wakes), stel__poller *p) {
+static void for_every_slot(void (*fn)(stel__slot *s, void *whose, stel__wakes *wakes), void *whose) {
     int end = stel__load_acquire(&stel__slot_segments_end); /* slot_make */
     for (int i = 0; i < end; i++) {
         stel__slot *segment = stel__load_acquire(&stel__slot_segments[i]); /* slot_make */
         for (int k = 0; segment && k < STEL__SLOT_SEGMENT; k++) {
             stel__wakes wakes = { .n = 0, .which = STEL__SLOT_LOOK_AGAIN };
             stel__lock_take(&segment[k].lock);
-            fn(&segment[k], p, &wakes);
+            fn(&segment[k], whose, &wakes);
             stel__lock_give(&segment[k].lock);
             stel__wakes_pay(&wakes);
         }
     }
 }
 
-static void forget(stel__slot *s, stel__poller *p, stel__wakes *wakes) {
+static void forget(stel__slot *s, void *p, stel__wakes *wakes) {
     if (s->armed != p) return;
     s->armed = NULL;
     stel__slot_choose(s, wakes, NULL, NULL); /* fibers of other runtimes: they register with their own */
@@ -104,14 +124,14 @@ void stel__slot_forget_poller(stel__poller *p) {
     for_every_slot(forget, p);
 }
 
-static bool is_acceptor_of(const stel__node *n, const void *p) {
-    return (n->flags & STEL__NODE_ACCEPTOR) && n->element == p;
+static bool is_acceptor_of(const stel__node *n, const void *g) {
+    return (n->flags & STEL__NODE_ACCEPTOR) && n->element == g;
 }
 
-static void wake_acceptors(stel__slot *s, stel__poller *p, stel__wakes *wakes) {
-    stel__slot_choose(s, wakes, is_acceptor_of, p);
+static void wake_acceptors(stel__slot *s, void *g, stel__wakes *wakes) {
+    stel__slot_choose(s, wakes, is_acceptor_of, g);
 }
 
-void stel__poller_wake_acceptors(stel__poller *p) {
-    for_every_slot(wake_acceptors, p);
+void stel__pollers_wake_acceptors(stel__pollers *g) {
+    for_every_slot(wake_acceptors, g);
 }

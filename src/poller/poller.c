@@ -1,96 +1,36 @@
-/* A poller: one instance of a backend, and the loop that hands its events to the slots. wait and poll are called by one
+/* A poller: one instance of a backend, and the loop that hands its events to slots and operations. take is called by one
  * thread at a time (sched sees to it); everything else from any. */
 #include "poller/inside.h"
-#include <string.h>
 
-enum { BATCH_MAX = 4096 };
-
-struct stel__poller {
-    /* fixed after creation */
-    const stel_backend_ops *ops;
-    const char *name;
-    void *instance;
-    /* atomic */
-    _Atomic int batch;      /* a setting: events to be taken in one poll; relaxed, obeyed sooner or later */
-    _Atomic int registered; /* descriptors registered, as far as we know; a hint: whether polling makes sense */
-    /* whoever waits or polls */
-    _Atomic uint64_t polls; /* read by figures */
-    /* whoever heals */
-    uint32_t heal_cursor;
-    /* whoever waits or polls */
-    stel_backend_event *events;
-    int room;
-};
-
-static stel__poller *(*poller_of_runtime)(stel_runtime *);
-
-void stel__poller_set_lookup(stel__poller *(*of_runtime)(stel_runtime *)) {
-    poller_of_runtime = of_runtime;
-}
-
-stel__poller *stel__poller_self(void) {
-    stel_runtime *rt = stel_runtime_current();
-    STEL__ASSERT(rt && poller_of_runtime);
-    return poller_of_runtime(rt);
-}
-
-int stel__poller_create(stel__poller **out, const char *backend, int batch) {
-    const char *name;
-    if (!backend || !*backend || strcmp(backend, "auto") == 0) backend = "epoll";
-    const stel_backend_ops *ops = stel__backend_find(backend, &name);
-    if (!ops || !(ops->capabilities & STEL_BACKEND_READINESS) || batch < 1 || batch > BATCH_MAX) return -EINVAL;
-    stel__poller *p = stel__alloc(sizeof *p);
-    if (!p) return -ENOMEM;
+int stel__poller_init(stel__poller *p, stel__pollers *g, const stel_backend_ops *ops, int batch) {
+    p->group = g;
     p->ops = ops;
-    p->name = name;
     p->events = stel__alloc((size_t)batch * sizeof p->events[0]);
+    if (!p->events) return -ENOMEM;
     p->room = batch;
-    stel__poller_set_batch(p, batch);
-    int rc = p->events ? ops->create(&p->instance, batch) : -ENOMEM;
+    int rc = ops->create(&p->instance, batch);
     if (rc < 0) {
         stel__free(p->events);
-        stel__free(p);
-        return rc;
+        p->events = NULL;
     }
-    *out = p;
-    return 0;
+    return rc;
 }
 
-void stel__poller_destroy(stel__poller *p) {
-    if (!p) return;
+void stel__poller_end(stel__poller *p) {
+    if (!p->events) return;
     stel__slot_forget_poller(p);
+    stel__files_end(p);
     p->ops->destroy(p->instance);
     stel__free(p->events);
-    stel__free(p);
 }
 
-const char *stel__poller_backend_name(const stel__poller *p) {
-    return p->name;
-}
-
-uint64_t stel__poller_polls(const stel__poller *p) {
-    return stel__load_relaxed(&p->polls); /* a figure */
-}
-
-int stel__poller_arm(stel__poller *p, int fd, uint64_t token) {
-    return p->ops->arm(p->instance, fd, token);
+int stel__poller_arm(stel__poller *p, int fd, short events, uint64_t token) {
+    const short all = POLLIN | POLLOUT | POLLPRI | POLLRDHUP;
+    return p->ops->arm(p->instance, fd, stel__poller_can(p, STEL_BACKEND_ONESHOT) ? events : all, token);
 }
 
 int stel__poller_disarm(stel__poller *p, int fd) {
     return p->ops->disarm(p->instance, fd);
-}
-
-void stel__poller_registered(stel__poller *p, int n) {
-    stel__add_relaxed(&p->registered, n); /* a hint, see armed */
-}
-
-void stel__poller_heal(stel__poller *p, int64_t now) {
-    stel__slot_heal_some(p, &p->heal_cursor, now);
-}
-
-void stel__poller_set_batch(stel__poller *p, int batch) {
-    STEL__ASSERT(batch >= 1 && batch <= BATCH_MAX);
-    stel__store_relaxed(&p->batch, batch);
 }
 
 /* The batch was raised: more room, or without memory for it the batch that there is room for. */
@@ -102,41 +42,25 @@ STEL__COLD static int grow(stel__poller *p, int batch) {
     return p->room = batch;
 }
 
-static void take(stel__poller *p, int64_t until) {
-    int batch = stel__load_relaxed(&p->batch);
+void stel__poller_take(stel__poller *p, int batch, int64_t until) {
     if (STEL__UNLIKELY(batch > p->room)) batch = grow(p, batch);
-    int n = p->ops->wait(p->instance, p->events, batch, until);
+    /* The backend's 0 means "do not wait", which a time that has passed means as well. */
+    int n = p->ops->wait(p->instance, p->events, batch, until < 0 ? 0 : until);
     stel__count(&p->polls, 1);
     if (STEL__UNLIKELY(n < 0))
-        stel__die("backend %s cannot wait any more: %s (was one of its descriptors closed?)", p->name,
-                  stel_strerror(n));
-    for (int i = 0; i < n; i++)
-        if (p->events[i].kind == STEL_EVENT_READY) stel__slot_event(p->events[i].token, p->events[i].result);
-}
-
-static void hook_wait(void *context, int64_t until) {
-    /* The backend's 0 means "do not wait", which a time that has passed means as well. */
-    take(context, until < 0 ? 0 : until);
-}
-
-static void hook_poll(void *context) {
-    take(context, 0);
-}
-
-static void hook_interrupt(void *context) {
-    stel__poller *p = context;
-    p->ops->interrupt(p->instance);
-}
-
-/* relaxed: whoever parks on a descriptor registers it first and is seen, at the latest, by the next poll of its own
- * worker; a poll too few or too many is no harm, as the blocking wait is never skipped. */
-static bool hook_armed(void *context) {
-    const stel__poller *p = context;
-    return stel__load_relaxed(&p->registered) > 0;
-}
-
-stel__idle_hook stel__poller_hook(stel__poller *p) {
-    return (stel__idle_hook){
-        .context = p, .wait = hook_wait, .poll = hook_poll, .interrupt = hook_interrupt, .armed = hook_armed
-    };
+        stel__die("backend %s cannot wait any more: %s (was one of its descriptors closed?)",
+                  stel__pollers_backend(p->group), stel_strerror(n));
+    bool files = false;
+    for (int i = 0; i < n; i++) {
+        const stel_backend_event *e = &p->events[i];
+        if (e->kind == STEL_EVENT_COMPLETE) {
+            stel__poller_watch(p, -1);
+            stel__operation_complete(e->token, e->result);
+        } else if (STEL__UNLIKELY(e->token == STEL__FILES_TOKEN)) {
+            files = true;
+        } else {
+            stel__slot_event(e->token, e->result);
+        }
+    }
+    if (STEL__UNLIKELY(files)) stel__files_take(p); /* last, as it uses the same room */
 }

@@ -1,8 +1,9 @@
 /* poller: descriptors. A process-wide table of slots, one a descriptor number, in which waiters park until the number
  * is ready; backends (stellane/backend.h) that say which numbers are. Knows nothing of what runs.
  *
- *   pollers   one a runtime: an instance of a backend; sched's idle hook is made of it
- *   slots     slot.c has the essay: states, edges, the race between "would wait" and "parked" */
+ *   pollers     those of one runtime: one instance of a backend for all workers or one each; sched's idle hook
+ *   operations  what a backend does for a fiber that waits for its end
+ *   slots       slot.c has the essay: states, edges, the race between "would wait" and "parked" */
 #ifndef STEL_POLLER_H
 #define STEL_POLLER_H
 
@@ -12,26 +13,49 @@
 #include <poll.h>
 #include <stellane/backend.h>
 
-typedef struct stel__poller stel__poller; /* one a runtime: an instance of a backend */
+typedef struct stel__pollers stel__pollers; /* one a runtime: its pollers, and how they are used */
+typedef struct stel__poller stel__poller;   /* an instance of a backend */
 
-/* backend: a registered name, or "auto" (also NULL and ""). batch: events taken in one poll, 1 ... 4096.
- * Errors: -EINVAL (no such backend, or it cannot tell readiness), -ENOMEM, and what the backend says: -EMFILE and
- * -ENFILE when there are no descriptors for it. */
-int stel__poller_create(stel__poller **out, const char *backend, int batch);
-void stel__poller_set_batch(stel__poller *p, int batch); /* from the next poll on, if there is memory for it */
-void stel__poller_destroy(stel__poller *p); /* its descriptors are re-registered elsewhere when waited for again */
-const char *stel__poller_backend_name(const stel__poller *p);
-stel__idle_hook stel__poller_hook(stel__poller *p); /* for sched */
+/* ---- the pollers of a runtime: pollers.c ---- */
+
+typedef struct stel__pollers_options {
+    const char *backend; /* a name, or "auto" (also NULL and "") */
+    int mode;            /* STEL_POLLER_...; 0: what suits the backend */
+    int workers;
+    int batch; /* events taken in one poll, 1 ... 4096 */
+} stel__pollers_options;
+
+/* Errors: -EINVAL (no such backend, or a mode that it cannot be used in: after a line on stderr), -ENOMEM, and what the
+ * backend says: -EMFILE and -ENFILE when there are no descriptors for it. A backend that this machine forbids is not an
+ * error: another is used, and a line on stderr says why, once. */
+int stel__pollers_create(stel__pollers **out, const stel__pollers_options *o);
+void stel__pollers_destroy(stel__pollers *g); /* its descriptors are registered elsewhere when waited for again */
+void stel__pollers_set_batch(stel__pollers *g, int batch); /* from the next poll on, if there is memory for it */
+const char *stel__pollers_backend(const stel__pollers *g);
+void stel__pollers_reason(const stel__pollers *g, char *text,
+                          size_t bytes); /* why that one, and what files are done by */
+int stel__pollers_mode(const stel__pollers *g);
+stel__idle_hook stel__pollers_hook(stel__pollers *g); /* for sched */
+bool stel__pollers_armed(const stel__pollers *g);     /* is anything waited for? A hint */
 /* Called about every 100 ms by the poller thread: register again what has been parked for long (numbers closed or
  * duplicated behind the library's back heal so). */
-void stel__poller_heal(stel__poller *p, int64_t now);
-uint64_t stel__poller_polls(const stel__poller *p);
-/* The runtime of p stops: its fibers that wait in accept look again, and see stel_stopping(). Call it after that has
+void stel__pollers_heal(stel__pollers *g, int64_t now);
+uint64_t stel__pollers_polls(const stel__pollers *g);
+/* The runtime of g stops: its fibers that wait in accept look again, and see stel_stopping(). Call it after that has
  * become true. */
-void stel__poller_wake_acceptors(stel__poller *p);
+void stel__pollers_wake_acceptors(stel__pollers *g);
 
-/* The runtime of a fiber finds its poller through this; installed by the runtime room. */
-void stel__poller_set_lookup(stel__poller *(*of_runtime)(stel_runtime *));
+/* The runtime of a fiber finds its pollers through this; installed by the runtime room. */
+void stel__pollers_set_lookup(stel__pollers *(*of_runtime)(stel_runtime *));
+
+/* ---- operations: operation.c ---- */
+
+/* Have op done for the calling fiber by whatever can (its worker's backend, or the runtime's ring for files), and wait
+ * for its end whatever deadline and cancellation say. The result; -EOPNOTSUPP: nobody can (a plain thread hears that
+ * always), and nothing was done. op's token and backend words are not the caller's. */
+ssize_t stel__operate(stel_operation *op, stel__waiter *w, enum stel__reason reason);
+/* Do the calling fiber's descriptors have operations, so that stel__slot_operate is worth a try? */
+bool stel__operates_on_slots(const stel__waiter *w);
 
 /* ---- slots ---- */
 
@@ -68,6 +92,7 @@ typedef struct stel__slot {
     uint16_t heal_seen;
     uint8_t heal_step;
     bool strayed; /* an event came that carried an old life's token: what is registered may be that */
+    uint8_t away; /* waits in a row by fibers of other workers than the one where it is registered */
 } STEL__ALIGNED(STEL__CACHE_LINE) stel__slot;
 
 enum { STEL__SLOT_SEGMENT = 512, STEL__SLOT_SEGMENTS = 65536 };
@@ -95,13 +120,21 @@ static inline stel__slot_mark stel__slot_look(stel__slot *s) {
     return m;
 }
 
-/* ACCEPTOR: the stop of its runtime ends the wait. CHILD: it is shown as a wait for a child process. */
-enum { STEL__SLOT_ACCEPTOR = 1, STEL__SLOT_CHILD = 2, STEL__SLOT_LOOK_AGAIN = 0x4000 };
+/* ACCEPTOR: the stop of its runtime ends the wait. CHILD: it is shown as a wait for a child process. SAME_WAIT: goes on
+ * with one that heal.c has seen already. */
+enum { STEL__SLOT_ACCEPTOR = 1, STEL__SLOT_CHILD = 2, STEL__SLOT_SAME_WAIT = 4, STEL__SLOT_LOOK_AGAIN = 0x4000 };
 /* Wait until fd is ready for one of events (POLLIN, POLLOUT, POLLPRI), unless it may have become so since mark was
  * taken. The events that held when it became ready, or STEL__SLOT_LOOK_AGAIN: whatever there is to do, try it again.
  * Errors: -EBADF (closed since), -EPERM (never waited for), -ETIMEDOUT, -ECANCELED, -ESHUTDOWN (an acceptor's, its
  * runtime stops), -ENOMEM, -ENOSPC (the user's limit of watched descriptors); a plain thread's also -EMFILE. */
 int stel__slot_wait(stel__slot *s, int fd, stel__waiter *w, stel__slot_mark mark, short events, unsigned flags);
+
+/* Have op done on fd, as stel__slot_wait waits: cut short by the caller's limits, a close, an acceptor's stop, and then
+ * nothing was done. The result, errors as of slot_wait and the operation's own; -EOPNOTSUPP: nobody can, so wait for
+ * readiness; STEL__LOOK_AFRESH: the number may have become another file; try again whatever there is to do. */
+enum { STEL__LOOK_AFRESH = -100001 };
+ssize_t stel__slot_operate(stel__slot *s, int fd, stel_operation *op, stel__waiter *w, stel__slot_mark mark,
+                           unsigned flags);
 
 /* The number was just made by a call of ours: a new life with these facts. 0 or slot_make's errors. */
 int stel__slot_made_by_us(int fd, unsigned facts);

@@ -1,9 +1,9 @@
 /* Backends by name. A fixed table that only grows: names and tables of functions live for ever, so readers need the
- * lock only to see how many there are. */
+ * lock only to see how many there are. A name that is not in it may be a module's: module.c. */
 #include "poller/inside.h"
 #include <string.h>
 
-enum { BACKENDS_MAX = 16, NAME_BYTES = 32 };
+enum { BACKENDS_MAX = 16, NAME_BYTES = 32, WHY_BYTES = 256 };
 
 struct backend {
     char name[NAME_BYTES];
@@ -11,8 +11,8 @@ struct backend {
 };
 
 static stel__lock table_lock;
-static struct backend table[BACKENDS_MAX] = { { "epoll", &stel__epoll_ops } };
-static size_t table_count = 1;
+static struct backend table[BACKENDS_MAX] = { { "epoll", &stel__epoll_ops }, { "io_uring", &stel__io_uring_ops } };
+static size_t table_count = 2;
 
 /* Under table_lock. */
 static const struct backend *find(const char *name) {
@@ -22,9 +22,12 @@ static const struct backend *find(const char *name) {
 }
 
 static bool complete(const stel_backend_ops *o) {
-    const unsigned known = STEL_BACKEND_READINESS | STEL_BACKEND_COMPLETION;
+    const unsigned kinds = STEL_BACKEND_READINESS | STEL_BACKEND_COMPLETION;
+    const unsigned known = kinds | STEL_BACKEND_ONESHOT | STEL_BACKEND_OWNED;
     if (!o || o->size < sizeof *o || o->abi != STEL_BACKEND_ABI) return false;
-    if (!(o->capabilities & known)) return false;
+    if (!(o->capabilities & kinds) || (o->capabilities & ~known)) return false;
+    if ((o->capabilities & STEL_BACKEND_ONESHOT) && !(o->capabilities & STEL_BACKEND_READINESS)) return false;
+    if ((o->capabilities & STEL_BACKEND_OWNED) && (o->capabilities & kinds) != STEL_BACKEND_COMPLETION) return false;
     if (!o->create || !o->destroy || !o->wait || !o->interrupt) return false;
     if ((o->capabilities & STEL_BACKEND_READINESS) && (!o->arm || !o->disarm)) return false;
     if ((o->capabilities & STEL_BACKEND_COMPLETION) && (!o->submit || !o->cancel)) return false;
@@ -48,13 +51,37 @@ int stel_backend_register(const char *name, const stel_backend_ops *ops) {
     return rc;
 }
 
-const stel_backend_ops *stel__backend_find(const char *name, const char **its_name) {
+/* Registered, or to be had as a module; NULL: neither, *error is stel__module_load's, and the reason is in why. */
+static const struct backend *look_up(const char *name, int *error, char *why, size_t bytes) {
     stel__lock_take(&table_lock);
     const struct backend *b = find(name);
     stel__lock_give(&table_lock);
+    if (b) return b;
+    *error = stel__module_load(name, why, bytes);
+    if (*error < 0) return NULL;
+    stel__lock_take(&table_lock);
+    b = find(name);
+    stel__lock_give(&table_lock);
+    return b;
+}
+
+const stel_backend_ops *stel__backend_find(const char *name, const char **its_name) {
+    char why[WHY_BYTES];
+    int error;
+    const struct backend *b = look_up(name, &error, why, sizeof why);
     if (!b) return NULL;
     *its_name = b->name;
     return b->ops;
+}
+
+int stel_backend_probe(const char *name, char *why, size_t bytes) {
+    if (stel__load_relaxed(&stel__forked)) return -EPERM;
+    if (!name || !why || !bytes) return -EINVAL;
+    *why = 0;
+    int error;
+    const struct backend *b = look_up(name, &error, why, bytes);
+    if (!b) return error;
+    return b->ops->probe ? b->ops->probe(why, bytes) : 0;
 }
 
 bool stel_backend_has(const char *name) {

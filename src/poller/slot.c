@@ -13,7 +13,11 @@
  * Life of a registration: none -> armed, by the first fiber that has to wait (arm). armed -> none: close, a new life,
  * the poller's end (forget_poller). It is for everything (in, out, urgent, hang-up), edge-triggered, and stays while
  * the number lives: one system call a descriptor. A fiber of another runtime registers the number with its own poller
- * too; then both report, and either wakes everybody.
+ * too; then both report, and either wakes everybody. Backends that are ONESHOT are armed for each wait with what all
+ * waiters want, and again for those whom an event leaves waiting. Where each worker has a poller, the one where the
+ * number is registered is its home, and wakes its fibers there; when MOVES_AFTER waits in a row came from elsewhere the
+ * registration moves there (registering reports what is ready, so nothing is missed in between). Backends that only carry
+ * out operations know no registrations: operation.c.
  *
  * "Would wait", then parked. Nothing may slip between a system call that says EAGAIN and the waiter on the list:
  *
@@ -54,6 +58,7 @@ _Static_assert(sizeof(stel__slot) == STEL__CACHE_LINE, "a slot is a cache line")
 
 enum { READABLE = POLLIN | POLLPRI | POLLRDHUP | POLLHUP | POLLERR, WRITABLE = POLLOUT | POLLHUP | POLLERR };
 enum { ASKABLE = POLLIN | POLLOUT | POLLPRI };
+enum { MOVES_AFTER = 8 };
 
 _Atomic(stel__slot *) stel__slot_segments[STEL__SLOT_SEGMENTS];
 _Atomic int stel__slot_segments_end;
@@ -91,15 +96,16 @@ STEL__COLD stel__slot *stel__slot_make(int fd, int *error) {
 
 /* ---- the list; all under the lock ---- */
 
-void stel__slot_enlist(stel__slot *s, stel__node *n, const stel__waiter *w, stel__poller *p, short events,
+void stel__slot_enlist(stel__slot *s, stel__node *n, const stel__waiter *w, stel__pollers *g, short events,
                        unsigned flags) {
-    n->element = p;
+    /* What an operation waits for is the backend's affair: no event of a slot chooses it. */
+    unsigned wanted = flags & STEL__NODE_OPERATION ? STEL__NODE_OPERATION : (unsigned)events & STEL__NODE_EVENTS;
+    n->element = g;
     n->waiter = w->index;
-    n->flags = (uint16_t)(STEL__NODE_QUEUED | (events & STEL__NODE_EVENTS) |
-                          (flags & STEL__SLOT_ACCEPTOR ? STEL__NODE_ACCEPTOR : 0));
+    n->flags = (uint16_t)(STEL__NODE_QUEUED | wanted | (flags & STEL__SLOT_ACCEPTOR ? STEL__NODE_ACCEPTOR : 0u));
     stel__list_push_tail(&s->waiters, &n->link);
     stel__count(&s->parked, 1); /* heal reads it without the lock; a stale value costs a round */
-    s->waits++;
+    if (!(flags & STEL__SLOT_SAME_WAIT)) s->waits++;
 }
 
 static void take_off(stel__slot *s, stel__node *n) {
@@ -142,7 +148,7 @@ void stel__slot_new_life(stel__slot *s, stel__wakes *wakes) {
     stel__store_release(&s->ready_in, stel__load_relaxed(&s->ready_in) + 1);
     stel__store_release(&s->ready_out, stel__load_relaxed(&s->ready_out) + 1);
     stel__store_relaxed(&s->facts, STEL__SLOT_UNKNOWN);
-    if (s->armed) stel__poller_registered(s->armed, -1);
+    if (s->armed) stel__poller_watch(s->armed, -1);
     s->armed = NULL;
     stel__slot_choose(s, wakes, NULL, NULL);
 }
@@ -159,10 +165,19 @@ static bool waits_for(const stel__node *n, const void *events) {
     return (n->flags & *(const uint16_t *)events & STEL__NODE_EVENTS) != 0;
 }
 
+/* A registration for one event is used up; some wait for others. Under the lock. */
+static void arm_for_the_rest(stel__slot *s, int fd, stel__wakes *wakes) {
+    short events = stel__slot_wanted(s);
+    if (!events || stel__poller_arm(s->armed, fd, events, stel__slot_token(s, fd)) == 0) return;
+    wakes->which = STEL__SLOT_LOOK_AGAIN; /* their own calls will say why */
+    stel__slot_choose(s, wakes, NULL, NULL);
+}
+
 void stel__slot_event(uint64_t token, int32_t events) {
     int error;
+    int fd = (int)(uint32_t)token;
     uint32_t generation = (uint32_t)(token >> 32);
-    stel__slot *s = stel__slot_at((int)(uint32_t)token, &error);
+    stel__slot *s = stel__slot_at(fd, &error);
     if (!s) return;
     stel__wakes wakes = { .n = 0, .which = (uint16_t)(events & 0x3fff) };
     stel__lock_take(&s->lock);
@@ -176,6 +191,7 @@ void stel__slot_event(uint64_t token, int32_t events) {
         if (events & WRITABLE) stel__store_release(&s->ready_out, stel__load_relaxed(&s->ready_out) + 1);
         if (events & (POLLRDHUP | POLLHUP | POLLERR | POLLPRI)) stel__or_acq_rel(&s->facts, STEL__SLOT_NO_HINT);
         stel__slot_choose(s, &wakes, waits_for, &for_whom);
+        if (s->armed && stel__poller_can(s->armed, STEL_BACKEND_ONESHOT)) arm_for_the_rest(s, fd, &wakes);
     } else {
         s->strayed = true; /* for heal.c */
     }
@@ -186,41 +202,66 @@ void stel__slot_event(uint64_t token, int32_t events) {
 /* ---- waiting ---- */
 
 /* Under the lock. */
-int stel__slot_arm(stel__slot *s, int fd, stel__poller *p) {
+static int arm(stel__slot *s, int fd, stel__poller *p, short events) {
     uint64_t token = stel__slot_token(s, fd);
-    int rc = stel__poller_arm(p, fd, token);
+    int rc = stel__poller_arm(p, fd, events, token);
     if (rc == -EEXIST) {
         /* Left over from an earlier life, with an old token; or from before a fiber of another runtime waited. */
         (void)stel__poller_disarm(p, fd);
-        rc = stel__poller_arm(p, fd, token);
+        rc = stel__poller_arm(p, fd, events, token);
     }
     if (rc < 0) return rc;
-    stel__poller_registered(p, 1);
+    if (s->armed != p) {
+        if (s->armed && s->armed->group == p->group) stel__poller_watch(s->armed, -1);
+        stel__poller_watch(p, 1);
+    }
     s->armed = p;
+    s->away = 0;
     s->strayed = false;
     return 0;
 }
 
-static enum stel__reason reason_of(short events, unsigned flags) {
+short stel__slot_wanted(const stel__slot *s) {
+    unsigned events = 0;
+    for (const stel__link *l = s->waiters.head; l; l = l->next)
+        events |= STEL__CONTAINER(l, const stel__node, link)->flags;
+    return (short)(events & STEL__NODE_EVENTS);
+}
+
+int stel__slot_watched(stel__slot *s, int fd, stel__poller *p, short events) {
+    stel__poller *home = s->armed;
+    bool elsewhere = home && home != p && home->group == p->group, oneshot = stel__poller_can(p, STEL_BACKEND_ONESHOT);
+    if (STEL__LIKELY(home == p)) {
+        s->away = 0;
+        if (!oneshot) return 0;
+    } else if (elsewhere && ++s->away < MOVES_AFTER) {
+        if (!oneshot) return 0;
+        p = home;
+    }
+    int rc = arm(s, fd, p, (short)(events | stel__slot_wanted(s)));
+    if (rc == 0 && elsewhere && p != home)
+        (void)stel__poller_disarm(home, fd); /* it has moved; both report until here */
+    return rc;
+}
+
+enum stel__reason stel__slot_reason(short events, unsigned flags) {
     if (flags & STEL__SLOT_CHILD) return STEL__WAIT_CHILD;
     if ((events & POLLOUT) == 0) return STEL__WAIT_FD_IN;
     return events & (POLLIN | POLLPRI) ? STEL__WAIT_FD_ANY : STEL__WAIT_FD_OUT;
 }
 
 /* The fiber's own part of a wait, under the lock: 0 when w is on the list, else what slot_wait is to return. */
-static int enter(stel__slot *s, int fd, stel__waiter *w, stel__slot_mark mark, short events, unsigned flags) {
+static int enter(stel__slot *s, int fd, stel__waiter *w, stel__poller *p, stel__slot_mark mark, short events,
+                 unsigned flags) {
     if (stel__load_relaxed(&s->generation) != mark.generation) return -EBADF;
     if (stel__slot_moved(s, mark, events)) return STEL__SLOT_LOOK_AGAIN;
     /* Under the lock: wake_acceptors visits this slot after the runtime has begun to stop, so either it finds us on
      * the list or we see it here. */
     if ((flags & STEL__SLOT_ACCEPTOR) && stel_stopping()) return -ESHUTDOWN;
-    stel__poller *p = stel__poller_self();
-    if (STEL__UNLIKELY(s->armed != p)) {
-        int rc = stel__slot_arm(s, fd, p);
-        if (rc < 0) return rc;
-    }
-    stel__wait_begin(w, reason_of(events, flags));
-    stel__slot_enlist(s, &w->node, w, p, events, flags);
+    int rc = stel__slot_watched(s, fd, p, events);
+    if (rc < 0) return rc;
+    stel__wait_begin(w, stel__slot_reason(events, flags));
+    stel__slot_enlist(s, &w->node, w, p->group, events, flags);
     return 0;
 }
 
@@ -232,12 +273,23 @@ int stel__slot_outcome(stel__slot *s, stel__slot_mark mark, int which) {
     return stel__load_acquire(&s->generation) == mark.generation ? which : -EBADF;
 }
 
+static int wait_by_operation(stel__slot *s, int fd, stel__waiter *w, stel__slot_mark mark, short events,
+                             unsigned flags) {
+    stel_operation op = { .code = STEL_OPERATION_POLL, .flags = (uint32_t)(uint16_t)events };
+    ssize_t rc = stel__slot_operate(s, fd, &op, w, mark, flags);
+    if (rc == STEL__LOOK_AFRESH) return STEL__SLOT_LOOK_AGAIN;
+    return rc == -EINVAL ? -EPERM : (int)rc; /* the kernel's word for what is never waited for */
+}
+
 int stel__slot_wait(stel__slot *s, int fd, stel__waiter *w, stel__slot_mark mark, short events, unsigned flags) {
     STEL__CHECK((events & ASKABLE) != 0 && (events & ~ASKABLE) == 0);
     if (stel__load_relaxed(&stel__forked)) return -EPERM; /* no partner: set before the child runs anything */
-    if (stel__waiter_is_thread(w)) return stel__slot_wait_thread(s, fd, w, mark, events, reason_of(events, flags));
+    if (stel__waiter_is_thread(w))
+        return stel__slot_wait_thread(s, fd, w, mark, events, stel__slot_reason(events, flags));
+    stel__poller *p = stel__poller_self();
+    if (!stel__poller_can(p, STEL_BACKEND_READINESS)) return wait_by_operation(s, fd, w, mark, events, flags);
     stel__lock_take(&s->lock);
-    int rc = enter(s, fd, w, mark, events, flags);
+    int rc = enter(s, fd, w, p, mark, events, flags);
     stel__lock_give(&s->lock);
     if (rc != 0) return rc;
 
@@ -281,7 +333,7 @@ int stel__slot_close(int fd) {
     stel__wakes strayed = { .n = 0, .which = STEL__SLOT_CHANGED };
     stel__lock_take(&s->lock);
     if (stel__load_relaxed(&s->generation) == generation) {
-        if (s->armed) stel__poller_registered(s->armed, -1);
+        if (s->armed) stel__poller_watch(s->armed, -1);
         s->armed = NULL;
         stel__slot_choose(s, &strayed, NULL, NULL);
     }
@@ -291,15 +343,15 @@ int stel__slot_close(int fd) {
 }
 
 static int find_out(int fd, unsigned *facts) {
-    struct stat st;
-    int rc = stel__sys_fstat(fd, &st);
+    mode_t kind;
+    int rc = stel__sys_kind(fd, &kind);
     if (rc < 0) return rc;
     int flags = stel__sys_fcntl_getfl(fd);
     if (flags < 0) return flags;
     unsigned found = STEL__SLOT_OTHER;
-    if (S_ISREG(st.st_mode) || S_ISDIR(st.st_mode) || S_ISBLK(st.st_mode)) {
+    if (S_ISREG(kind) || S_ISDIR(kind) || S_ISBLK(kind)) {
         found = STEL__SLOT_FILE;
-    } else if (S_ISSOCK(st.st_mode)) {
+    } else if (S_ISSOCK(kind)) {
         int type = 0, protocol = 0;
         socklen_t bytes = sizeof type;
         rc = stel__sys_getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &bytes);

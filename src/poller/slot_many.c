@@ -56,7 +56,7 @@ static short events_of(const stel__slot_watch *x) {
 }
 
 /* 0: it is on the list or was passed over; STEL__SLOT_LOOK_AGAIN: do not sleep; or an error. p NULL: a plain thread. */
-static int enlist(stel__slot_watch *x, const stel__waiter *w, stel__poller *p) {
+static int enlist(stel__slot_watch *x, const stel__waiter *w, stel__poller *p, unsigned flags) {
     stel__slot *s = x->slot;
     short events = events_of(x);
     int rc = 0;
@@ -66,26 +66,26 @@ static int enlist(stel__slot_watch *x, const stel__waiter *w, stel__poller *p) {
         rc = STEL__SLOT_LOOK_AGAIN;
     } else if (stel__slot_moved(s, x->mark, events)) {
         rc = STEL__SLOT_LOOK_AGAIN;
-    } else if (p && s->armed != p) {
-        rc = stel__slot_arm(s, x->fd, p);
+    } else if (p && !(flags & STEL__NODE_OPERATION)) {
+        rc = stel__slot_watched(s, x->fd, p, events);
         if (rc == -EBADF) rc = STEL__SLOT_LOOK_AGAIN; /* the system call will say so */
     }
     if (rc == 0) {
-        stel__slot_enlist(s, &x->node, w, p, events, 0);
+        stel__slot_enlist(s, &x->node, w, stel__pollers_of(p), events, flags);
         x->listed = true;
     }
     stel__lock_give(&s->lock);
     return rc == -EPERM ? 0 : rc;
 }
 
-static int enlist_all(stel__slot_watch *watches, size_t n, const stel__waiter *w, stel__poller *p) {
+int stel__slots_enlist(stel__slot_watch *watches, size_t n, const stel__waiter *w, stel__poller *p, unsigned flags) {
     int rc = 0;
     for (size_t i = 0; i < n && rc == 0; i++)
-        if (watches[i].slot && !watches[i].closed) rc = enlist(&watches[i], w, p);
+        if (watches[i].slot && !watches[i].closed) rc = enlist(&watches[i], w, p, flags);
     return rc;
 }
 
-static void delist_all(stel__slot_watch *watches, size_t n) {
+void stel__slots_delist(stel__slot_watch *watches, size_t n) {
     for (size_t i = 0; i < n; i++) {
         stel__slot_watch *x = &watches[i];
         if (!x->listed) continue;
@@ -102,18 +102,19 @@ static void delist_all(stel__slot_watch *watches, size_t n) {
 
 /* Enlisted nowhere near completely: the wait is called off. */
 static int call_off(stel__slot_watch *watches, size_t n, stel__waiter *w, int rc) {
-    delist_all(watches, n);
+    stel__slots_delist(watches, n);
     (void)stel__wait_drop(w);
     return rc < 0 ? rc : 0;
 }
 
 static int wait_fiber(stel__slot_watch *watches, size_t n, stel__waiter *w, int64_t until) {
     stel__poller *p = stel__poller_self();
+    if (!stel__poller_can(p, STEL_BACKEND_READINESS)) return stel__slots_operate(watches, n, w, until);
     stel__wait_begin(w, STEL__WAIT_POLL);
-    int rc = enlist_all(watches, n, w, p);
+    int rc = stel__slots_enlist(watches, n, w, p, 0);
     if (rc != 0) return call_off(watches, n, w, rc);
     rc = stel__wait_park_until(w, 0, until);
-    delist_all(watches, n);
+    stel__slots_delist(watches, n);
     return rc < 0 ? rc : 0;
 }
 
@@ -122,13 +123,13 @@ static int wait_thread(stel__slot_watch *watches, size_t n, stel__waiter *w, int
     if (wake_fd < 0) return wake_fd;
     stel__wait_begin(w, STEL__WAIT_POLL);
     stel__waiter_thread_eventfd(w, wake_fd);
-    int rc = enlist_all(watches, n, w, NULL);
+    int rc = stel__slots_enlist(watches, n, w, NULL, 0);
     for (size_t i = 0; i < n; i++)
         room[i] = (struct pollfd){ .fd = watches[i].slot && !watches[i].closed ? watches[i].fd : -1,
                                    .events = watches[i].events };
     room[n] = (struct pollfd){ .fd = wake_fd, .events = POLLIN };
     int slept = rc == 0 ? stel__thread_sleep(w, room, n + 1, until) : rc < 0 ? rc : 0;
-    delist_all(watches, n);
+    stel__slots_delist(watches, n);
     (void)stel__thread_awake(w, wake_fd, slept);
     return slept;
 }

@@ -58,7 +58,7 @@ static void housekeeping(stel_runtime *rt, int64_t now) {
     stel__guardian *g = &rt->guardian;
     if (now >= g->heal_at) {
         stel__life *life = stel__runtime_life(rt);
-        if (life->hook.armed(life->hook.context)) stel__poller_heal(life->poller, now);
+        if (stel__pollers_armed(life->pollers)) stel__pollers_heal(life->pollers, now);
         g->heal_at = now + g->heal_every;
         if (g->heal_every < HEAL_LAST_NS) g->heal_every *= 2; /* a tick that finds work resets it */
     }
@@ -74,7 +74,9 @@ static void housekeeping(stel_runtime *rt, int64_t now) {
 static int64_t keep_watch(stel_runtime *rt, int64_t now) {
     stel__guardian *g = &rt->guardian;
     stel__life *life = stel__runtime_life(rt);
-    if (now >= g->tick_at) {
+    if (life->hook.first_only) {
+        g->tick_at = STEL_FOREVER;
+    } else if (now >= g->tick_at) {
         enum stel__tick found = stel__sched_tick(life->sched, now, TICK_NS);
         bool idle = found == STEL__TICK_ASLEEP;
         int64_t slower = earlier(2 * g->interval, TICK_MOVING_LAST_NS);
@@ -91,7 +93,7 @@ static int64_t keep_watch(stel_runtime *rt, int64_t now) {
     housekeeping(rt, now);
     int64_t until = g->tick_at;
     /* Whoever parks on a descriptor later than this look leaves sleep first, and wakes us. */
-    if (life->hook.armed(life->hook.context)) until = earlier(until, g->heal_at);
+    if (stel__pollers_armed(life->pollers)) until = earlier(until, g->heal_at);
     if (g->scavenges_due) until = earlier(until, g->scavenge_at);
     return until;
 }

@@ -6,25 +6,25 @@
 
 /* ---- create ---- */
 
-static stel__poller *poller_of(stel_runtime *rt) {
-    return stel__runtime_life(rt)->poller;
+static stel__pollers *pollers_of(stel_runtime *rt) {
+    return stel__runtime_life(rt)->pollers;
 }
 
 static void wire_rooms(void) {
     stel__fork_watch();
     stel__fork_on_child(stel__sched_in_child);
     stel__overflow_install(stel__sched_describe_overflow);
-    stel__poller_set_lookup(poller_of);
+    stel__pollers_set_lookup(pollers_of);
     stel__sched_set_default(stel__registry_enter, stel__registry_leave);
 }
 
 static void life_free(stel__life *life) {
     if (life->sched) stel__sched_destroy(life->sched);
-    if (life->poller) stel__poller_destroy(life->poller);
+    if (life->pollers) stel__pollers_destroy(life->pollers);
     stel__free(life);
 }
 
-/* Poller and scheduler, not running. */
+/* Pollers and scheduler, not running. */
 static int life_new(stel__life **out, stel_runtime *rt) {
     stel__lock_take(&rt->lock);
     stel_config now = rt->config;
@@ -32,9 +32,12 @@ static int life_new(stel__life **out, stel_runtime *rt) {
     size_t bytes = sizeof(stel__life) + (size_t)now.worker_threads * sizeof(int64_t);
     stel__life *life = stel__alloc_aligned(STEL__CACHE_LINE, bytes);
     if (!life) return -ENOMEM;
-    int rc = stel__poller_create(&life->poller, strcmp(now.backend, "auto") ? now.backend : "epoll", now.io_batch);
+    const stel__pollers_options o = {
+        .backend = now.backend, .mode = now.poller_mode, .workers = now.worker_threads, .batch = now.io_batch
+    };
+    int rc = stel__pollers_create(&life->pollers, &o);
     if (rc == 0) {
-        life->hook = stel__poller_hook(life->poller);
+        life->hook = stel__pollers_hook(life->pollers);
         rc = stel__sched_create(&life->sched, &now, rt, &life->hook);
     }
     if (rc < 0) {
@@ -241,7 +244,7 @@ size_t stel_runtime_pending(stel_runtime *rt) {
 /* Under the lock. */
 static stel__observed observed(stel_runtime *rt) {
     const stel__life *life = stel__runtime_life(rt);
-    stel__observed o = { .sched = life->sched, .poller = life->poller, .worker_count = rt->config.worker_threads };
+    stel__observed o = { .sched = life->sched, .pollers = life->pollers, .worker_count = rt->config.worker_threads };
     o.started_realtime = life->started_realtime;
     if (life->started_at) o.uptime_ns = (life->stopped_at ? life->stopped_at : stel__clock_now()) - life->started_at;
     return o;

@@ -40,7 +40,7 @@ typedef struct stel__guardian {
 /* What is made afresh by each start: a restart puts a new one in place and frees the old. */
 typedef struct stel__life {
     /* fixed */
-    stel__poller *poller;
+    stel__pollers *pollers;
     stel__idle_hook hook;
     stel__sched *sched;
 

@@ -1,7 +1,7 @@
 /* Settings of a runtime: what the defaults come to on this machine, and what may be changed while it lives.
  *
  * rt->config is the whole truth, under the lock. What a running scheduler or poller needs of it is copied to where it is
- * read, into words of its own that may change at any time (stel__sched_apply, stel__poller_set_batch); so nobody reads
+ * read, into words of its own that may change at any time (stel__sched_apply, stel__pollers_set_batch); so nobody reads
  * rt->config on a hot path. Which settings can change is a column of the table in config (live). */
 #include "config/config.h"
 #include "runtime/runtime.h"
@@ -11,11 +11,12 @@
 static int check_backend(const stel_config *c) {
     if (!strcmp(c->backend, "auto") || stel_backend_has(c->backend)) return 0;
     const char *names[16];
-    char list[512] = "";
+    char list[512] = "", why[256] = "";
+    (void)!stel_backend_probe(c->backend, why, sizeof why);
     size_t n = stel_backend_list(names, STEL__COUNT_OF(names)), used = 0;
     for (size_t i = 0; i < n && i < STEL__COUNT_OF(names) && used < sizeof list; i++)
         used += (size_t)snprintf(list + used, sizeof list - used, ", %s", names[i]);
-    stel__warn("error: runtime.backend: \"%s\" is not a backend (auto%s)", c->backend, list);
+    stel__warn("error: runtime.backend: \"%s\" is not a backend (auto%s): %s", c->backend, list, why);
     return -EINVAL;
 }
 
@@ -45,6 +46,7 @@ static int settle_stack(stel_config *c) {
 int stel__settings_settle(stel_config *c, bool in_stel_run) {
     int rc = check_backend(c);
     /* Finding out how many CPUs we may use takes a third of a millisecond of a program's start: only if it matters. */
+    if (c->poller_mode == STEL_POLLER_INLINE && !c->worker_threads) c->worker_threads = 1;
     int cpus = c->worker_threads && !c->enable_cpu_affinity ? 0 : stel__cpu_count();
     if (!c->worker_threads) c->worker_threads = cpus < 1024 ? cpus : 1024;
     if (!c->auto_shutdown) c->auto_shutdown = in_stel_run ? 1 : -1;
@@ -54,6 +56,10 @@ int stel__settings_settle(stel_config *c, bool in_stel_run) {
     if (c->enable_cpu_affinity && c->worker_threads > cpus)
         stel__warn("warning: runtime.enable_cpu_affinity with %d workers for %d CPUs: some share one",
                    c->worker_threads, cpus);
+    if (c->poller_mode == STEL_POLLER_INLINE && c->worker_threads > 1)
+        stel__warn(
+            "warning: runtime.poller.mode = \"inline\" with %d workers: only the first one waits for descriptors",
+            c->worker_threads);
     return rc;
 }
 
@@ -61,7 +67,7 @@ void stel__settings_apply(stel_runtime *rt, stel__life *life) {
     const stel_config *c = &rt->config;
     stel__sched_apply(life->sched, c);
     stel__sched_on_empty(life->sched, c->auto_shutdown > 0 ? stel__runtime_on_empty : NULL, rt);
-    stel__poller_set_batch(life->poller, c->io_batch);
+    stel__pollers_set_batch(life->pollers, c->io_batch);
 }
 
 int stel_runtime_get_config_sized(stel_runtime *rt, stel_config *out, size_t size) {

@@ -268,7 +268,7 @@ int64_t stel__runtime_drive_stop(stel_runtime *rt, int64_t now) {
         return STEL_FOREVER;
     }
     if (!g->acceptors_told) { /* here and not in begin, which may run on a worker that is about to sleep */
-        stel__poller_wake_acceptors(stel__runtime_life(rt)->poller);
+        stel__pollers_wake_acceptors(stel__runtime_life(rt)->pollers);
         g->acceptors_told = true;
     }
     if (nobody_left(rt)) {

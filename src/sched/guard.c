@@ -52,12 +52,39 @@ static bool watch(stel__worker *w, int64_t now) {
 }
 
 /* Poll for the workers if none of them has lately. */
-static bool poll_for_them(stel__sched *s, int64_t now, int64_t tick_ns) {
-    if (stel__load_relaxed(&s->last_poll) >= now - tick_ns || !stel__poll_claim(s, -1)) return false;
-    stel__store_relaxed(&s->last_poll, now);
-    s->hook.poll(s->hook.context);
-    stel__poll_release(s);
+static bool poll_for_them(stel__sched *s, stel__poll_point *p, int64_t now, int64_t tick_ns) {
+    if (stel__load_relaxed(&p->last_poll) >= now - tick_ns || !stel__poll_claim(p, -1)) return false;
+    s->hook.poll(p->context);
+    stel__poll_release(p, now);
     return true;
+}
+
+static bool unpolled(const stel__sched *s, stel__poll_point *p) {
+    return s->hook.armed(p->context) && stel__load_relaxed(&p->claim) == 0;
+}
+
+/* Look at a point that all workers share. */
+static bool guard_shared(stel__sched *s, bool all_asleep, int64_t now, int64_t tick_ns) {
+    stel__poll_point *p = &s->points[0];
+    if (!all_asleep) return !s->hook.owned && s->hook.armed(p->context) && poll_for_them(s, p, now, tick_ns);
+    if (!unpolled(s, p)) return false;
+    /* The last worker to go to sleep found our own poll in the way, and sleeps on its futex: send it back. */
+    stel__wake_searcher(s);
+    return true;
+}
+
+/* Look at the points of one worker each. */
+static bool guard_own(stel__sched *s, int64_t now, int64_t tick_ns) {
+    bool needed = false;
+    for (int i = 0; i < s->hook.points; i++) {
+        stel__worker *w = s->worker[i];
+        uint32_t mode = stel__load_relaxed(&w->sleep);
+        if (mode == STEL__ASLEEP_FUTEX && unpolled(s, w->point)) /* as above */
+            needed |= stel__wake_worker(w, STEL__AWAKE);
+        else if (!stel__is_asleep(mode) && !s->hook.owned && s->hook.armed(w->point->context))
+            needed |= poll_for_them(s, w->point, now, tick_ns);
+    }
+    return needed;
 }
 
 enum stel__tick stel__sched_tick(stel__sched *s, int64_t now, int64_t tick_ns) {
@@ -71,13 +98,13 @@ enum stel__tick stel__sched_tick(stel__sched *s, int64_t now, int64_t tick_ns) {
         if (stel__load_relaxed(&w->wheel.next) <= now - tick_ns) needed |= stel__wheel_expire(&w->wheel, now) > 0;
         backlog |= stel__worker_backlog(w) > stel__load_relaxed(&w->pinned.count);
     }
-    bool armed = s->hook.armed && s->hook.armed(s->hook.context);
-    if (!all_asleep && armed) needed |= poll_for_them(s, now, tick_ns);
-    if (all_asleep && armed && stel__load_relaxed(&s->poll_claim) == 0) {
-        /* The last worker to go to sleep found our own poll in the way, above, and sleeps on its futex: send it back. */
-        stel__wake_searcher(s);
-        return STEL__TICK_NEEDED;
-    }
+    bool polled = false;
+    if (s->hook.points == 1)
+        polled = guard_shared(s, all_asleep, now, tick_ns);
+    else if (s->hook.points > 1)
+        polled = guard_own(s, now, tick_ns);
+    if (all_asleep && polled) return STEL__TICK_NEEDED;
+    needed |= polled;
     if (backlog && stel__load_relaxed(&s->sleeping) && !stel__load_relaxed(&s->searching)) {
         stel__wake_searcher(s);
         needed = true;

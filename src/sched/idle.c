@@ -23,12 +23,13 @@
 
 enum { STARVED_RETRY_NS = 10 * 1000 * 1000, TIMER_REST_NS = 20 * 1000 };
 
-bool stel__poll_claim(stel__sched *s, int who) {
+bool stel__poll_claim(stel__poll_point *p, int who) {
     int nobody = 0;
-    return stel__load_relaxed(&s->poll_claim) == 0 && stel__cas_acquire(&s->poll_claim, &nobody, who);
+    return stel__load_relaxed(&p->claim) == 0 && stel__cas_acquire(&p->claim, &nobody, who);
 }
-void stel__poll_release(stel__sched *s) {
-    stel__store_release(&s->poll_claim, 0);
+void stel__poll_release(stel__poll_point *p, int64_t now) {
+    stel__store_relaxed(&p->last_poll, now); /* for guard.c: a hint */
+    stel__store_release(&p->claim, 0);
 }
 
 /* ---- stealing ---- */
@@ -121,7 +122,7 @@ static void block(stel__worker *w, enum stel__sleep_mode mode) {
     int64_t until = wake_time(w);
     if (mode == STEL__ASLEEP_POLL) {
         stel__count(&w->counters.polls, 1);
-        s->hook.wait(s->hook.context, until);
+        s->hook.wait(w->point->context, until);
     } else {
         (void)stel__futex_wait(&w->sleep, STEL__ASLEEP_FUTEX, until);
     }
@@ -131,7 +132,9 @@ static void block(stel__worker *w, enum stel__sleep_mode mode) {
 
 static void go_to_sleep(stel__worker *w) {
     stel__sched *s = w->sched;
-    bool poll = s->hook.wait && s->hook.armed(s->hook.context) && stel__poll_claim(s, w->id + 1);
+    /* One who alone polls for others must be there when they begin to wait. */
+    bool poll = w->point && ((s->hook.first_only && !s->alone) || s->hook.armed(w->point->context)) &&
+                stel__poll_claim(w->point, w->id + 1);
     uint32_t mode = poll ? STEL__ASLEEP_POLL : STEL__ASLEEP_FUTEX;
     stel__add_seq_cst(&s->sleeping, 1); /* first, as a waker may lower it as soon as it sees us asleep */
     stel__store_seq_cst(&w->sleep, mode);
@@ -148,10 +151,7 @@ static void go_to_sleep(stel__worker *w) {
         stel__store_relaxed(&w->sleep, STEL__AWAKE);
     }
     w->now = stel__clock_now();
-    if (poll) {
-        stel__store_relaxed(&s->last_poll, w->now);
-        stel__poll_release(s);
-    }
+    if (poll) stel__poll_release(w->point, w->now);
     if (STEL__UNLIKELY(stel__load_seq_cst(&s->guard_asleep)) && s->on_guard_needed)
         s->on_guard_needed(s->on_guard_needed_context);
 }

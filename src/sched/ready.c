@@ -33,7 +33,7 @@ bool stel__wake_worker(stel__worker *w, enum stel__sleep_mode to) {
     if (mode == STEL__ASLEEP_FUTEX)
         stel__futex_wake(&w->sleep, 1);
     else
-        s->hook.interrupt(s->hook.context);
+        s->hook.interrupt(w->point->context);
     return true;
 }
 

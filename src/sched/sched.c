@@ -48,6 +48,10 @@ static stel__worker *worker_new(stel__sched *s, int id, uint64_t seed) {
     w->now = stel__clock_now();
     w->seen_victim = -1;
     stel__oracle_seed(&w->oracle, seed + (uint64_t)id);
+    if (id == 0 && s->hook.points)
+        w->point = &s->points[0];
+    else if (s->hook.points && !s->hook.first_only)
+        w->point = &s->points[s->hook.points > 1 ? id : 0];
     stel__wheel_init(&w->wheel, (uint16_t)(id + 1), w->now);
     if (stel__deque_init(&w->spawns, RING_CAPACITY) < 0 || stel__deque_init(&w->ring, RING_CAPACITY) < 0) {
         worker_free(w);
@@ -59,7 +63,17 @@ static stel__worker *worker_new(stel__sched *s, int id, uint64_t seed) {
 static void sched_free(stel__sched *s) {
     for (int i = 0; i < s->worker_count; i++)
         worker_free(s->worker[i]);
+    stel__free(s->points);
     stel__free(s);
+}
+
+static int points_new(stel__sched *s) {
+    if (!s->hook.points) return 0;
+    s->points = stel__alloc_aligned(STEL__CACHE_LINE, sizeof s->points[0] * (size_t)s->hook.points);
+    if (!s->points) return -ENOMEM;
+    for (int i = 0; i < s->hook.points; i++)
+        s->points[i].context = s->hook.point(s->hook.context, i);
+    return 0;
 }
 
 int stel__sched_create(stel__sched **out, const stel_config *c, stel_runtime *owner, const stel__idle_hook *hook) {
@@ -73,11 +87,13 @@ int stel__sched_create(stel__sched **out, const stel_config *c, stel_runtime *ow
     s->worker_count = n;
     s->alone = n == 1;
     stel__inject_init(&s->inject);
-    for (int i = 0; i < n; i++)
-        if (!(s->worker[i] = worker_new(s, i, c->seed))) {
-            sched_free(s);
-            return -ENOMEM;
-        }
+    int rc = points_new(s);
+    for (int i = 0; i < n && rc == 0; i++)
+        if (!(s->worker[i] = worker_new(s, i, c->seed))) rc = -ENOMEM;
+    if (rc < 0) {
+        sched_free(s);
+        return rc;
+    }
     stel__sched_apply(s, c);
     *out = s;
     return 0;

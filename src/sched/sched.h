@@ -16,14 +16,18 @@
 
 typedef struct stel__sched stel__sched; /* one scheduler: the workers of one runtime */
 
-/* What an idle worker does instead of sleeping. All may be called from any worker; wait and poll only by one at a time
- * (sched sees to it). */
+/* What an idle worker does instead of sleeping: it waits at a point, which is one for all workers or its own. What is done
+ * at a point may be done from any worker; wait and poll only by one at a time (sched sees to it). */
 typedef struct stel__idle_hook {
     void *context;
-    void (*wait)(void *context, int64_t until); /* block until an event, interrupt or until; wakes whom it finds */
-    void (*poll)(void *context);                /* the same without blocking */
-    void (*interrupt)(void *context);           /* end a wait from another thread */
-    bool (*armed)(void *context);               /* is anything parked on a descriptor? if not, poll is skipped */
+    int points;                               /* 1: for all workers; or as many as workers */
+    bool first_only;                          /* of all workers the first one waits and polls, and nobody else ever */
+    bool owned;                               /* at a point its own worker polls, and nobody else ever */
+    void *(*point)(void *context, int i);     /* what to call the others with */
+    void (*wait)(void *point, int64_t until); /* block until an event, interrupt or until; wakes whom it finds */
+    void (*poll)(void *point);                /* the same without blocking */
+    void (*interrupt)(void *point);           /* end a wait from another thread */
+    bool (*armed)(void *point);               /* is anything waited for there? if not, poll is skipped */
 } stel__idle_hook;
 
 /* ---- life of a scheduler: runtime only ---- */

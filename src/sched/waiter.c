@@ -67,6 +67,7 @@ static const char *const reason_names[STEL__WAIT_REASONS] = {
     [STEL__WAIT_POLL] = "poll",
     [STEL__WAIT_SIGNAL] = "signal",
     [STEL__WAIT_CHILD] = "child process",
+    [STEL__WAIT_FILE] = "file",
 };
 
 const char *stel__reason_name(int reason) {

@@ -50,6 +50,7 @@ enum stel__reason {
     STEL__WAIT_POLL,
     STEL__WAIT_SIGNAL,
     STEL__WAIT_CHILD,
+    STEL__WAIT_FILE,
     STEL__WAIT_REASONS
 };
 const char *stel__reason_name(int reason);

@@ -157,11 +157,10 @@ void stel__worker_look_around(stel__worker *w) {
     w->now = stel__clock_now();
     if (stel__load_relaxed(&w->wheel.next) <= w->now)
         stel__count(&w->counters.timers_fired, stel__wheel_expire(&w->wheel, w->now));
-    if (s->hook.armed && s->hook.armed(s->hook.context) && stel__poll_claim(s, w->id + 1)) {
-        stel__store_relaxed(&s->last_poll, w->now);
+    if (w->point && s->hook.armed(w->point->context) && stel__poll_claim(w->point, w->id + 1)) {
         stel__count(&w->counters.polls, 1);
-        s->hook.poll(s->hook.context);
-        stel__poll_release(s);
+        s->hook.poll(w->point->context);
+        stel__poll_release(w->point, w->now);
     }
     uint64_t backlog = stel__worker_backlog(w);
     if (backlog > stel__load_relaxed(&w->counters.queue_peak)) stel__store_relaxed(&w->counters.queue_peak, backlog);

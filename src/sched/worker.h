@@ -37,6 +37,13 @@ enum {
     STEL__STREAK_MAX = 31      /* fibers from next slot and deque in a row before the FIFO ring has its turn */
 };
 
+/* Where workers poll: stel__idle_hook. */
+typedef struct stel__poll_point {
+    STEL__ALIGNED(STEL__CACHE_LINE) void *context;
+    _Atomic int claim; /* 1 + the worker that polls, -1 the poller thread, 0 nobody */
+    _Atomic int64_t last_poll;
+} stel__poll_point;
+
 /* Single writer (the worker), read by anybody: stel__count. */
 typedef struct stel__worker_counters {
     _Atomic uint64_t spawned, spawned_background, executed, executed_background, failed;
@@ -47,6 +54,7 @@ struct stel__worker {
     /* fixed */
     stel__sched *sched;
     int id;
+    stel__poll_point *point; /* NULL: it does not poll */
     pthread_t thread;
     _Atomic int thread_id;
 
@@ -110,6 +118,7 @@ struct stel__sched {
     stel_config config;
     stel_runtime *owner;
     stel__idle_hook hook;
+    stel__poll_point *points; /* hook.points of them */
     int worker_count;
     bool alone; /* one worker: nobody steals */
     void *on_empty_context;
@@ -127,11 +136,9 @@ struct stel__sched {
 
     /* atomic */
     STEL__ALIGNED(STEL__CACHE_LINE) _Atomic int sleeping; /* workers whose sleep is not AWAKE */
-    _Atomic int searching;  /* workers that look for something to steal, or have been woken to do so */
-    _Atomic int poll_claim; /* 1 + the worker that polls, -1 the poller thread, 0 nobody */
+    _Atomic int searching; /* workers that look for something to steal, or have been woken to do so */
     _Atomic bool halt, closed, guard_asleep;
-    void (*_Atomic on_empty)(void *context); /* NULL: nobody asks */
-    _Atomic int64_t last_poll;
+    void (*_Atomic on_empty)(void *context);                      /* NULL: nobody asks */
     _Atomic uint64_t spawned_outside, spawned_outside_background; /* by plain threads */
     _Atomic uint64_t wakes_outside;
     _Atomic int visitors; /* strangers in the middle of a wake: see ready.c */
@@ -192,8 +199,8 @@ static inline uint64_t stel__worker_backlog(const stel__worker *w) {
 
 /* idle.c */
 void *stel__worker_main(void *worker);
-bool stel__poll_claim(stel__sched *s, int who);
-void stel__poll_release(stel__sched *s);
+bool stel__poll_claim(stel__poll_point *p, int who);
+void stel__poll_release(stel__poll_point *p, int64_t now);
 
 /* sched.c */
 stel__wheel *stel__wheel_of(stel__sched *s, uint16_t name);

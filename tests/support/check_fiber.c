@@ -32,6 +32,37 @@ int check_fiber_main(const char *(*why_not)(void), const char *title, const TTes
     return failed || run == 0 ? 1 : 0;
 }
 
+/* ---- the whole suite on another backend ---- */
+
+int __real_stel_runtime_create(stel_runtime **out, const stel_config *c);
+int __wrap_stel_runtime_create(stel_runtime **out, const stel_config *c);
+int __real_stel_runtime_update_config(stel_runtime *rt, const stel_config *c);
+int __wrap_stel_runtime_update_config(stel_runtime *rt, const stel_config *c);
+
+/* STELLANE_TEST_BACKEND and STELLANE_TEST_POLLER_MODE (1, 2, 3) apply to every runtime that a test makes and asks for
+ * nothing of the kind. */
+static const stel_config *chosen(stel_config *mine, const stel_config *c) {
+    const char *backend = getenv("STELLANE_TEST_BACKEND"), *mode = getenv("STELLANE_TEST_POLLER_MODE");
+    if ((!backend && !mode) || (c && c->size != sizeof *mine)) return c;
+    stel_config_init(mine);
+    if (c) *mine = *c;
+    if (backend && (!mine->backend[0] || !strcmp(mine->backend, "auto")))
+        snprintf(mine->backend, sizeof mine->backend, "%s", backend);
+    if (mode && !mine->poller_mode) mine->poller_mode = atoi(mode);
+    return mine;
+}
+
+int __wrap_stel_runtime_create(stel_runtime **out, const stel_config *c) {
+    stel_config mine;
+    return __real_stel_runtime_create(out, chosen(&mine, c));
+}
+
+/* What was made by the above must not be changed back by what the test believes to be in force. */
+int __wrap_stel_runtime_update_config(stel_runtime *rt, const stel_config *c) {
+    stel_config mine;
+    return __real_stel_runtime_update_config(rt, c ? chosen(&mine, c) : NULL);
+}
+
 /* ---- assertions ---- */
 
 static void say(const char *file, int line, const char *text) {

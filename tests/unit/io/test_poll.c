@@ -1,6 +1,7 @@
 /* stel_poll: many descriptors at once. */
 #include "host/fault.h"
 #include "io_sides.h"
+#include <stdlib.h>
 #include <sys/eventfd.h>
 
 typedef struct question {
@@ -451,7 +452,7 @@ static int told_to_fail(void *arg) {
     FIBER_ASSERT_EQ(stel_poll(&one, 1, 0), 0);
     stel__fault_set(STEL__FAULT_ALLOC, 1, ENOMEM, false);
     FIBER_ASSERT_EQ(stel_poll(&one, 1, -1), -ENOMEM);
-    if (stel_self()) {
+    if (stel_self() && !getenv("STELLANE_TEST_BACKEND")) {
         stel__fault_set(STEL__FAULT_EPOLL_CTL, 1, ENOSPC, false);
         FIBER_ASSERT_EQ(stel_poll(&one, 1, -1), -ENOSPC);
     }

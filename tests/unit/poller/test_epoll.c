@@ -10,6 +10,13 @@
 
 static const stel_backend_ops *const ops = &stel__epoll_ops;
 
+enum { ALL = POLLIN | POLLOUT | POLLPRI | POLLRDHUP };
+
+static int create(stel__pollers **p, const char *backend, int batch) {
+    const stel__pollers_options o = { .backend = backend, .workers = 1, .batch = batch };
+    return stel__pollers_create(p, &o);
+}
+
 static void *fresh(int batch) {
     void *e = NULL;
     FIBER_OK(ops->create(&e, batch));
@@ -22,8 +29,8 @@ START_TEST(edges) {
     int fds[2];
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
     ck_assert_int_eq(ops->wait(e, events, 8, 0), 0);
-    ck_assert_int_eq(ops->arm(e, fds[0], 77), 0);
-    ck_assert_int_eq(ops->arm(e, fds[0], 78), -EEXIST);
+    ck_assert_int_eq(ops->arm(e, fds[0], ALL, 77), 0);
+    ck_assert_int_eq(ops->arm(e, fds[0], ALL, 78), -EEXIST);
     /* What is ready when it is armed is told; once. */
     ck_assert_int_eq(ops->wait(e, events, 8, STEL_FOREVER), 1);
     ck_assert_uint_eq(events[0].token, 77);
@@ -42,9 +49,9 @@ START_TEST(edges) {
     ck_assert_int_eq(ops->disarm(e, fds[0]), 0);
     ck_assert_int_eq(ops->disarm(e, fds[0]), -ENOENT);
     close(fds[0]);
-    ck_assert_int_eq(ops->arm(e, fds[0], 1), -EBADF);
+    ck_assert_int_eq(ops->arm(e, fds[0], ALL, 1), -EBADF);
     int file = open("/proc/self/exe", O_RDONLY);
-    ck_assert_int_eq(ops->arm(e, file, 1), -EPERM);
+    ck_assert_int_eq(ops->arm(e, file, ALL, 1), -EPERM);
     close(file);
     ops->destroy(e);
 }
@@ -58,7 +65,7 @@ START_TEST(batches) {
     unsigned seen = 0;
     for (unsigned i = 0; i < PAIRS; i++) {
         ck_assert_int_eq(pipe(fds[i]), 0);
-        ck_assert_int_eq(ops->arm(e, fds[i][0], i), 0);
+        ck_assert_int_eq(ops->arm(e, fds[i][0], ALL, i), 0);
         ck_assert_int_eq(write(fds[i][1], "x", 1), 1);
     }
     for (int n; (n = ops->wait(e, events, 4, 0)) > 0;) {
@@ -104,27 +111,27 @@ START_TEST(interrupts_and_time) {
 END_TEST
 
 START_TEST(no_room) {
-    stel__poller *p = NULL;
+    stel__pollers *p = NULL;
     stel__fault_set(STEL__FAULT_EPOLL_CREATE1, 1, EMFILE, false);
-    ck_assert_int_eq(stel__poller_create(&p, "epoll", 32), -EMFILE);
+    ck_assert_int_eq(create(&p, "epoll", 32), -EMFILE);
     stel__fault_set(STEL__FAULT_EVENTFD, 1, ENFILE, false);
-    ck_assert_int_eq(stel__poller_create(&p, "auto", 32), -ENFILE);
+    ck_assert_int_eq(create(&p, "auto", 32), -ENFILE);
     stel__fault_set(STEL__FAULT_EPOLL_CTL, 1, ENOSPC, false);
-    ck_assert_int_eq(stel__poller_create(&p, NULL, 32), -ENOSPC);
+    ck_assert_int_eq(create(&p, NULL, 32), -ENOSPC);
     stel__fault_set(STEL__FAULT_ALLOC, 1, ENOMEM, false);
-    ck_assert_int_eq(stel__poller_create(&p, NULL, 32), -ENOMEM);
+    ck_assert_int_eq(create(&p, NULL, 32), -ENOMEM);
     stel__fault_set(STEL__FAULT_ALLOC, 2, ENOMEM, false);
-    ck_assert_int_eq(stel__poller_create(&p, NULL, 32), -ENOMEM);
+    ck_assert_int_eq(create(&p, NULL, 32), -ENOMEM);
     stel__fault_clear();
-    ck_assert_int_eq(stel__poller_create(&p, "no such thing", 32), -EINVAL);
-    ck_assert_int_eq(stel__poller_create(&p, NULL, 0), -EINVAL);
-    ck_assert_int_eq(stel__poller_create(&p, NULL, 1000000), -EINVAL);
+    ck_assert_int_eq(create(&p, "no such thing", 32), -EINVAL);
+    ck_assert_int_eq(create(&p, NULL, 0), -EINVAL);
+    ck_assert_int_eq(create(&p, NULL, 1000000), -EINVAL);
     ck_assert_ptr_null(p);
     int descriptors = test_open_descriptors();
-    ck_assert_int_eq(stel__poller_create(&p, "", 32), 0);
-    ck_assert_str_eq(stel__poller_backend_name(p), "epoll");
+    ck_assert_int_eq(create(&p, "", 32), 0);
+    ck_assert_str_eq(stel__pollers_backend(p), "epoll");
     ck_assert_int_eq(test_open_descriptors(), descriptors + 2);
-    stel__poller_destroy(p);
+    stel__pollers_destroy(p);
     ck_assert_int_eq(test_open_descriptors(), descriptors);
 }
 END_TEST

@@ -64,6 +64,10 @@ typedef struct stel_config {
                                workers share, oldest first. 1 ... 16,777,216; 0: no bound */
     int poller_mode;        /* STELLANE_RUNTIME_POLLER_MODE: who waits for descriptors, STEL_POLLER_...; 0 ("auto"):
                                dedicated, or per_worker for a backend whose instances belong to one worker each */
+    int64_t poller_spin_ns; /* STELLANE_RUNTIME_POLLER_SPIN: how long a worker that has run out of work looks for events
+                               before it sleeps until one comes, as long as that pays: it rests from it, for longer each
+                               time, when nothing came or when others wanted its CPU. 0 ("adaptive"): 50 us; -1
+                               ("none"): it sleeps at once */
 } stel_config;
 
 /* dedicated: one instance of the backend; idle workers take turns to wait, and a poller thread sees to it that nothing goes
@@ -147,7 +151,8 @@ STEL_API size_t stel_runtime_pending(stel_runtime *rt);
 STEL_API int stel_runtime_get_config_sized(stel_runtime *rt, stel_config *out, size_t size);
 
 /* Change settings of a runtime while it runs; zero in a field is its default, so begin with stel_runtime_get_config. All
- * or nothing. At once: max_fibers, auto_shutdown, stop_timeout_ns, io_batch, io_budget, stall_ns, max_tasks_per_loop; for
+ * or nothing. At once: max_fibers, auto_shutdown, stop_timeout_ns, io_batch, io_budget, stall_ns, max_tasks_per_loop,
+ * poller_spin_ns; for
  * new fibers: stack_bytes, stack_cache. The others hold until the runtime is made anew: a difference there is -EBUSY, and
  * a message on stderr says in which field. Of a seed 0 means the one in force. A stop that has begun to cancel keeps its
  * stop_timeout. Errors: -EINVAL (NULL, a value out of range), -EBUSY, -EPERM (after fork). Never waits. */

@@ -23,21 +23,22 @@ enum stel__key_type {
 /* One setting. Zero in the field always stands for the default; as text that is "auto" where auto says so, and 0 only
  * where zero says so. */
 typedef struct stel__key {
-    const char *key;    /* dotted, as in the file */
-    const char *env;    /* the variable */
-    const char *alias;  /* a second variable with the same meaning, or NULL */
-    const char *member; /* of stel_config */
-    uint8_t type;       /* enum stel__key_type */
-    bool automatic;     /* "auto" may be written */
-    bool zero;          /* 0 may be written */
-    bool live;          /* may be changed while the runtime lives */
-    uint16_t offset;    /* in stel_config */
-    uint16_t width;     /* bytes there */
-    const char *off;    /* the word for -1, or NULL when -1 is no value */
-    int64_t min, max;   /* besides 0, and -1 if there is a word for it */
-    int64_t preset;     /* the default; 0: not a constant */
-    const char *words;  /* of a choice, each followed by a space */
-    const char *hint;   /* what to write instead, for messages; may be NULL */
+    const char *key;       /* dotted, as in the file */
+    const char *env;       /* the variable */
+    const char *alias;     /* a second variable with the same meaning, or NULL */
+    const char *member;    /* of stel_config */
+    uint8_t type;          /* enum stel__key_type */
+    bool automatic;        /* "auto" may be written, */
+    const char *auto_word; /* and this; may be NULL */
+    bool zero;             /* 0 may be written */
+    bool live;             /* may be changed while the runtime lives */
+    uint16_t offset;       /* in stel_config */
+    uint16_t width;        /* bytes there */
+    const char *off;       /* the word for -1, or NULL when -1 is no value */
+    int64_t min, max;      /* besides 0, and -1 if there is a word for it */
+    int64_t preset;        /* the default; 0: not a constant */
+    const char *words;     /* of a choice, each followed by a space */
+    const char *hint;      /* what to write instead, for messages; may be NULL */
     const char *doc;
 } stel__key;
 

@@ -124,7 +124,7 @@ static int parse_number(const stel__key *k, const char *text, int64_t *value, ch
 int stel__config_parse(const stel__key *k, const char *text, int64_t *value, char *why, size_t why_bytes) {
     STEL__ASSERT(k->type != STEL__KEY_NAME);
     *value = 0;
-    if (k->automatic && !strcmp(text, "auto")) return 0;
+    if (k->automatic && (!strcmp(text, "auto") || (k->auto_word && !strcmp(text, k->auto_word)))) return 0;
     if (k->off && !strcmp(text, k->off)) {
         *value = -1;
         return 0;

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -85,6 +86,11 @@ int stel__thread_id(void) {
 
 void stel__thread_timer_slack(void) {
     (void)stel__sys_prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
+}
+
+int64_t stel__thread_preempted(void) {
+    struct rusage usage;
+    return getrusage(RUSAGE_THREAD, &usage) == 0 ? usage.ru_nivcsw : 0;
 }
 
 char stel__thread_state(int thread_id) {

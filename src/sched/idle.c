@@ -2,6 +2,8 @@
  * to ask sleeps in the poll, so that readiness wakes the one who will handle it and no event passes from hand to hand;
  * the others on a futex. Each sleeps at most until the earliest timer on its own wheel.
  *
+ * Before it sleeps in the poll it looks for events for a few microseconds more, as long as that pays: spin.
+ *
  * States of a worker, in `sleep`, and who takes each edge:
  *   AWAKE         it runs, or looks for work            itself, before it sleeps: -> ASLEEP_FUTEX or ASLEEP_POLL
  *   ASLEEP_FUTEX  in futex_wait on `sleep`, or about    a waker: -> AWAKE or AWAKE_TO_SEARCH, then a futex wake
@@ -21,7 +23,12 @@
  * once. */
 #include "sched/worker.h"
 
-enum { STARVED_RETRY_NS = 10 * 1000 * 1000, TIMER_REST_NS = 20 * 1000 };
+enum {
+    STARVED_RETRY_NS = 10 * 1000 * 1000,
+    TIMER_REST_NS = 20 * 1000,
+    SPIN_REST_NS = 1000 * 1000,
+    SPIN_REST_LAST_NS = 1000 * 1000 * 1000
+};
 
 bool stel__poll_claim(stel__poll_point *p, int who) {
     int nobody = 0;
@@ -84,9 +91,9 @@ static void stop_searching(stel__worker *w, bool found) {
     }
 }
 
-/* ---- sleeping ---- */
+/* ---- looking again ---- */
 
-/* The second look, after the announcement. */
+/* Anything for this worker to run? Asked before it sleeps, and once more after it has announced that. */
 static bool anything_to_do(stel__worker *w) {
     stel__sched *s = w->sched;
     if (stel__load_relaxed(&s->halt) || stel__inject_size(&s->inject) || stel__worker_backlog(w)) return true;
@@ -98,6 +105,45 @@ static bool anything_to_do(stel__worker *w) {
     }
     return false;
 }
+
+/* Look for events until `until`, as a searcher that is awake. */
+static bool look_for_events(stel__worker *w, int64_t until) {
+    stel__sched *s = w->sched;
+    bool found;
+    do {
+        stel__count(&w->counters.polls, 1);
+        s->hook.poll(w->point->context);
+        w->now = stel__clock_now();
+        found = anything_to_do(w);
+    } while (!found && w->now < until);
+    return found;
+}
+
+/* To sleep until an event and be woken costs more than most of what is done about it: with a CPU to spare, one who looks
+ * for a while first answers a lone connection three times as fast. Where others want the CPU it is a disaster, the more so
+ * if the event is to come from them. So a spin has paid if it found something and nobody took the CPU away meanwhile;
+ * after one that has not, the worker rests from it, twice as long each time. Only while it holds the poll, and as long as
+ * no timer is due. true: there is something to do. */
+static bool spin(stel__worker *w) {
+    stel__sched *s = w->sched;
+    int64_t length = stel__load_relaxed(&s->settings.spin_ns); /* a setting: no partner */
+    int64_t until = stel__time_add(w->now, length), timer = stel__load_relaxed(&w->wheel.next);
+    if (length <= 0 || w->now < w->spin_at || timer < until || !w->point) return false;
+    if (!s->hook.armed(w->point->context) || !stel__poll_claim(w->point, w->id + 1)) return false;
+    int64_t preempted = stel__thread_preempted();
+    bool found = look_for_events(w, until);
+    stel__poll_release(w->point, w->now);
+    if (found && preempted == stel__thread_preempted()) {
+        w->spin_rest /= 2;
+    } else {
+        w->spin_rest = w->spin_rest < SPIN_REST_NS ? SPIN_REST_NS : 2 * w->spin_rest;
+        if (w->spin_rest > SPIN_REST_LAST_NS) w->spin_rest = SPIN_REST_LAST_NS;
+        w->spin_at = w->now + w->spin_rest;
+    }
+    return found;
+}
+
+/* ---- sleeping ---- */
 
 /* Is the last counted fiber gone? Asked by the last worker that goes to sleep. `sleeping` may be too high for a moment,
  * never too low: a waker lowers it after it has taken the worker from its sleep. */
@@ -174,7 +220,7 @@ static void idle_loop(stel__worker *w) {
         if (stel__load_relaxed(&w->wheel.next) <= w->now) stel__worker_look_around(w);
         stel__fiber *f = find_work(w);
         if (!f) {
-            go_to_sleep(w);
+            if (!spin(w)) go_to_sleep(w);
             continue;
         }
         stop_searching(w, true);

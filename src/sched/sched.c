@@ -108,6 +108,7 @@ void stel__sched_apply(stel__sched *s, const stel_config *c) {
     stel__store_relaxed(&s->settings.max_tasks_per_loop, (unsigned)c->max_tasks_per_loop);
     stel__store_relaxed(&s->settings.io_budget, c->io_budget);
     stel__store_relaxed(&s->settings.stall_ns, c->stall_ns);
+    stel__store_relaxed(&s->settings.spin_ns, c->poller_spin_ns);
     for (int i = 0; i < s->worker_count; i++)
         stel__store_relaxed(&s->worker[i]->stacks.limit, (uint32_t)c->stack_cache);
 }

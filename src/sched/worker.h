@@ -66,6 +66,7 @@ struct stel__worker {
     bool pinned_turn;                    /* pinned fibers and the ring take turns */
     int64_t now;                         /* the cached clock */
     int64_t timer_woke;                  /* when a sleep was ended by a timer last */
+    int64_t spin_at, spin_rest;          /* not to spin before; how long it rested from it last */
     enum stel__after after;
     unsigned park_flags;          /* AFTER_PARK: to be set in the word with PARKED */
     stel__fiber *previous;        /* AFTER_YIELD, AFTER_PARK */
@@ -132,6 +133,7 @@ struct stel__sched {
         _Atomic unsigned max_tasks_per_loop; /* 0: no bound */
         _Atomic int io_budget;
         _Atomic int64_t stall_ns;
+        _Atomic int64_t spin_ns; /* -1: never */
     } settings;
 
     /* atomic */

@@ -9,7 +9,9 @@
  * O_NONBLOCK is never set on descriptors that the library did not create. What it creates is close-on-exec.
  *
  * One fiber may read and another write the same descriptor; several may read it, each byte going to one of them.
- * Regular files are read and written on the offload pool, and such a call is not cut short once it has begun. */
+ * Regular files never hold a worker: what is in memory is copied at once, for the rest the kernel's io_uring does the work
+ * where it may be used, else a thread of the offload pool. Such a call is not cut short once it has begun; a read is
+ * short only at the end of the file, or before an error, which the next one tells. docs/files.md is the guide. */
 #ifndef STELLANE_IO_H
 #define STELLANE_IO_H
 
@@ -28,6 +30,8 @@
 #endif
 
 struct addrinfo;
+struct dirent;
+struct stat;
 
 STEL_BEGIN_DECLS
 
@@ -70,10 +74,28 @@ STEL_API STEL_MUST_CHECK int stel_connect(int fd, const struct sockaddr *address
 /* socket(2), non-blocking and close-on-exec. Never waits. */
 STEL_API STEL_MUST_CHECK int stel_socket(int domain, int type, int protocol);
 
-/* open(2), on the offload pool; close-on-exec. mode counts only with O_CREAT. */
+/* open(2), close-on-exec. mode counts only with O_CREAT and O_TMPFILE. */
 STEL_API STEL_MUST_CHECK int stel_open(const char *path, int flags, mode_t mode);
 STEL_API STEL_MUST_CHECK int stel_fsync(int fd);
 STEL_API STEL_MUST_CHECK int stel_fdatasync(int fd);
+
+/* stat(2), fstat(2), mkdir(2), rmdir(2), unlink(2), rename(2), ftruncate(2) and fallocate(2), without holding a worker while
+ * a disk or a network file system takes its time. Errors: -EINVAL (NULL), -ETIMEDOUT and -ECANCELED (nothing was done), and
+ * the system call's. */
+STEL_API STEL_MUST_CHECK int stel_stat(const char *path, struct stat *out);
+STEL_API STEL_MUST_CHECK int stel_fstat(int fd, struct stat *out);
+STEL_API STEL_MUST_CHECK int stel_mkdir(const char *path, mode_t mode);
+STEL_API STEL_MUST_CHECK int stel_rmdir(const char *path);
+STEL_API STEL_MUST_CHECK int stel_unlink(const char *path);
+STEL_API STEL_MUST_CHECK int stel_rename(const char *path, const char *new_path);
+STEL_API STEL_MUST_CHECK int stel_ftruncate(int fd, off_t bytes);
+STEL_API STEL_MUST_CHECK int stel_fallocate(int fd, int mode, off_t offset, off_t bytes);
+
+/* scandir(3): how many entries of the directory are in *list, which is allocated, as each entry is, with malloc(3).
+ * filter (NULL: all) and compare (NULL: unsorted; alphasort(3)) run on a thread of the offload pool, and may call nothing
+ * that needs a fiber. Errors: -EINVAL (path or list NULL), -ENOENT, -ENOTDIR, -ENOMEM, -ETIMEDOUT, -ECANCELED. */
+STEL_API STEL_MUST_CHECK int stel_scandir(const char *path, struct dirent ***list, int (*filter)(const struct dirent *),
+                                          int (*compare)(const struct dirent **, const struct dirent **));
 
 /* Close fd, always (even after cancellation), and wake whoever waits on it with -EBADF. 0 or the error of close(2), the
  * descriptor being gone in either case. Never waits. */

@@ -4,8 +4,8 @@
  * can be made to fail by tests: see fault.h.
  *
  * EINTR: calls on data and files are repeated, as nobody could do anything else. It is returned by connect (which goes
- * on by itself: wait for POLLOUT), by ppoll, epoll_pwait2, io_uring_enter and futex (whoever waits looks again), and never by close (on
- * Linux the number is free by then). */
+ * on by itself: wait for POLLOUT), by ppoll, epoll_pwait2, io_uring_enter and futex (whoever waits looks again), and never
+ * by close (on Linux the number is free by then). */
 #ifndef STEL_HOST_SYS_H
 #define STEL_HOST_SYS_H
 

@@ -25,6 +25,8 @@ typedef struct stel__job {
 int stel__job_run(stel__job *job, stel__waiter *w);
 /* The same, but where the pool cannot be had the calling thread blocks instead; and plain threads always do. */
 int stel__job_run_somehow(stel__job *job, stel__waiter *w);
+/* The same, and nothing cuts it short: for the rest of a call that has begun. */
+void stel__job_run_to_end(stel__job *job, stel__waiter *w);
 
 typedef struct stel__offload_figures {
     int threads, idle;

@@ -224,6 +224,15 @@ int stel__job_run_somehow(stel__job *job, stel__waiter *w) {
     return 0;
 }
 
+void stel__job_run_to_end(stel__job *job, stel__waiter *w) {
+    STEL__CHECK(!job->dispose);
+    if (!stel__waiter_is_thread(w) && !in_pool && !stel__load_relaxed(&stel__forked)) {
+        submit(job, w);
+        if (stel__wait_park(w, STEL__PARK_UNINTERRUPTIBLE) == WOKEN_DONE) return;
+    }
+    job->run(job);
+}
+
 void stel__offload_figures_get(stel__offload_figures *out) {
     stel__lock_take(&pool.lock);
     *out = (stel__offload_figures){ .threads = pool.threads, .idle = pool.idle };

@@ -82,6 +82,13 @@ START_TEST(files) {
 }
 END_TEST
 
+/* The kernel forbids io_uring: the pool does it all. */
+START_TEST(files_without_rings) {
+    stel__fault_set(STEL__FAULT_IO_URING_SETUP, 1, EPERM, true);
+    on_all_kinds(round_trip);
+}
+END_TEST
+
 /* Nothing in the page cache; no RWF_NOWAIT at all; no threads for the pool. */
 START_TEST(files_the_hard_way) {
     stel__fault_set(STEL__FAULT_PREADV2, 1, EAGAIN, true);
@@ -129,4 +136,4 @@ START_TEST(deadline) {
 }
 END_TEST
 
-TEST_MAIN("io/file", files, files_the_hard_way, files_without_a_pool, deadline)
+TEST_MAIN("io/file", files, files_without_rings, files_the_hard_way, files_without_a_pool, deadline)

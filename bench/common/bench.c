@@ -1,6 +1,7 @@
 #include "bench.h"
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <pthread.h>
 #include <sched.h>
@@ -102,17 +103,32 @@ void bench_result_ns(const char *metric, uint64_t checksum, int64_t operations) 
     bench_result(metric, "ns", (double)wall_ns / (double)operations, checksum, operations);
 }
 
+/* An object with one member, whatever is in its text. */
+static void print_text(const char *name, char *text) {
+    for (char *p = text; *p; p++)
+        if (*p == '"' || *p == '\\' || (unsigned char)*p < ' ') *p = '\'';
+    printf("{\"%s\":\"%s\"}\n", name, text);
+    fflush(stdout);
+}
+
 void bench_fail(const char *format, ...) {
     char text[300];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    for (char *p = text; *p; p++)
-        if (*p == '"' || *p == '\\' || (unsigned char)*p < ' ') *p = '\'';
-    printf("{\"error\":\"%s\"}\n", text);
-    fflush(stdout);
+    print_text("error", text);
     _exit(1);
+}
+
+void bench_unavailable(const char *format, ...) {
+    char text[300];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    print_text("unavailable", text);
+    _exit(0);
 }
 
 int bench_must(int code, const char *what) {
@@ -179,6 +195,19 @@ void bench_pin(int i) {
 
 /* ---- servers ---- */
 
+static bench_histogram wakes;
+
+void bench_woken(int64_t stamp) {
+    if (stamp > 0) bench_histogram_add(&wakes, bench_now() - stamp);
+}
+
+void bench_wake_results(void) {
+    uint64_t count = bench_histogram_count(&wakes);
+    if (count == 0) return;
+    bench_result("p50", "us", (double)bench_histogram_at(&wakes, 0.50) / 1e3, count, (int64_t)count);
+    bench_result("p99", "us", (double)bench_histogram_at(&wakes, 0.99) / 1e3, count, (int64_t)count);
+}
+
 static void *watch_stdin(void *arg) {
     char sink[64];
     (void)arg;
@@ -188,6 +217,7 @@ static void *watch_stdin(void *arg) {
     }
     wall_ns = bench_now() - wall_start;
     cpu_ns = bench_cpu() - cpu_start;
+    bench_wake_results();
     bench_result("server", "s", (double)wall_ns / 1e9, 0, 0);
     _exit(0);
 }
@@ -199,6 +229,13 @@ void bench_serve(int port) {
     pthread_detach(watcher);
     printf("{\"port\":%d}\n", port);
     fflush(stdout);
+}
+
+int bench_serve_pipe(void) {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0) bench_fail("no pipe: %s", strerror(errno));
+    bench_serve(ends[0]);
+    return ends[0];
 }
 
 int bench_listen(int *port, int flags) {

@@ -8,7 +8,8 @@
  *    "wall_ns":..., "cpu_ns":..., "peak_rss_bytes":...}
  *
  * The checksum is computed from the work itself and compared by the harness with what the workload's description says
- * (workloads/README.md). A driver that cannot do its work writes {"error": "..."} and exits with 1. */
+ * (workloads/README.md). A driver that cannot do its work writes {"error": "..."} and exits with 1; one that is not meant to
+ * on this machine writes {"unavailable": "..."} and exits with 0. */
 #ifndef BENCH_H
 #define BENCH_H
 
@@ -44,6 +45,8 @@ void bench_result(const char *metric, const char *unit, double value, uint64_t c
 void bench_result_ns(const char *metric, uint64_t checksum, int64_t operations);
 /* Give up with a reason. */
 void bench_fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
+/* End without a figure, and without having failed: this cannot be had on this machine, or was never promised. */
+void bench_unavailable(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 /* Fail unless code >= 0 (a call of the runtime that must not fail); returns it. */
 int bench_must(int code, const char *what);
 
@@ -59,6 +62,12 @@ void bench_pin(int i);
 
 /* Tell the harness that a server listens on port, and end the process as soon as stdin is closed. */
 void bench_serve(int port);
+/* The same for the workload wake: a pipe into which the load generator writes times, 8 bytes each. Returns the end that is
+ * read; the other stays open. bench_woken is given each time as soon as whoever waited for it runs, and the process writes
+ * what it found when stdin is closed; a driver that is its own load generator calls bench_wake_results. */
+int bench_serve_pipe(void);
+void bench_woken(int64_t stamp); /* negative: a warm-up, not counted */
+void bench_wake_results(void);
 /* An IPv4 listening socket on the loopback, kernel's choice of port (stored in *port). */
 int bench_listen(int *port, int flags);
 

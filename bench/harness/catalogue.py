@@ -11,7 +11,7 @@ is a factor of that peer's figure in the same run, or, with how == "+", that fig
 
 from dataclasses import dataclass, field
 
-RUNTIMES = ("stellane", "go", "boost", "pthread", "raw", "raw-spin", "inline", "fcontext")
+RUNTIMES = ("stellane", "go", "boost", "pthread", "pool", "raw", "raw-spin", "inline", "fcontext")
 GIB = 1 << 30
 
 
@@ -63,6 +63,7 @@ GROUPS = {
     "parked": "A million fibers parked, then woken",
     "timers": "Timers: 5,000 fibers, 100,000 sleeps a second",
     "echo": "TCP echo of 64 bytes: the server on one CPU, the load generator on another; 2w: both on both",
+    "files": "Files: 64 fibers, on the disk that the drivers lie on; pool: each call on the offload pool",
     "start": "Start-up: a whole process whose only fiber returns at once",
 }
 
@@ -218,6 +219,34 @@ def echo_rows():
                            Metric("server_cpu", "  server CPU a request", "us", targets=targets[2])))
 
 
+# ---- files ----
+
+def file_row(id, label, workload, checksum, params, workers=1, unit="/s", target=None, pool=None, full=None):
+    targets = (("F1", ">=", target, "pool"),) if target else ()
+    return Row(id=id, group="files", workload=workload, workers=workers, peer="pool",
+               runtimes={"stellane": {}, "pool": dict({"pool": 1}, **(pool or {})), "pthread": {},
+                         "go": Not("a thread for each call on a file, as pthread"), "boost": Not("Boost.Fiber does no I/O")},
+               params=params, full=full or {}, checksum=checksum,
+               metrics=(Metric("rate", label, unit, "more", targets), Metric("@cpu_us", "  CPU each", "us")))
+
+
+def file_rows():
+    pages = lambda p: p.get("rounds", 1) * p["pages"] * (p["pages"] - 1) // 2
+    appended = lambda p: p["fibers"] * p["rounds"]
+    random = {"pages": 8192, "fibers": 64}
+    larger = {"pages": 65536}
+    yield file_row("file-cached", "4 KiB random reads, cached", "read", pages, dict(random, rounds=4), pool={"rounds": 1})
+    yield file_row("file-cold", "4 KiB random reads, cold", "read", pages, dict(random, cold=1), target=1.5, full=larger)
+    yield file_row("file-direct", "4 KiB random reads, O_DIRECT", "read", pages, dict(random, direct=1), target=1.5,
+                   full=larger)
+    yield file_row("file-through", "1 MiB reads, one after the other, cold", "read-through", pages,
+                   {"pages": 16384, "cold": 1}, unit="MB/s", full=larger)
+    yield file_row("file-append", "4 KiB appends, each fsync'd, one file, 2w", "append", appended,
+                   {"fibers": 64, "rounds": 25, "files": 1}, workers=2, target=1.5, full={"rounds": 200})
+    yield file_row("file-append-own", "  a file each, 2w", "append", appended, {"fibers": 64, "rounds": 25, "files": 64},
+                   workers=2, full={"rounds": 200})
+
+
 def start_rows():
     yield Row(id="start", group="start", workload="start", kind="startup", peer="pthread",
               runtimes={"stellane": {}, "go": {}, "boost": {}, "pthread": {}, "raw": {}},
@@ -228,7 +257,7 @@ def start_rows():
 def rows(max_map_count=65530):
     """All rows, in the order of the table."""
     for part in (switch_rows(), yield_rows(), spawn_rows(), tree_rows(), sharing_rows(), parked_rows(max_map_count),
-                 timer_rows(), echo_rows(), start_rows()):
+                 timer_rows(), echo_rows(), file_rows(), start_rows()):
         yield from part
 
 

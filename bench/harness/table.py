@@ -4,6 +4,7 @@ import statistics
 import sys
 
 LABEL, UNIT, CELL, RATIO = 34, 6, 12, 24
+LABEL_ACROSS = 24
 SAME = 0.05  # ratios within this of 1 are a draw, or within the spread where that is larger
 
 
@@ -44,11 +45,11 @@ def verdict(ours, theirs, better):
     return ratio, "better" if gain > 1 + noise else "worse" if gain < 1 / (1 + noise) else "even"
 
 
-def judge(target, cells):
+def judge(target, cells, whose="stellane"):
     """{text, met} of one target; met is None when it cannot be told."""
     id, comparison, limit = target[:3]
     peer, how = (tuple(target[3:]) + (None, None))[:2]
-    ours = cells.get("stellane", {}).get("median")
+    ours = cells.get(whose, {}).get("median")
     bound, text = limit, "%s %s" % (comparison, format(limit, ",g"))
     if peer:
         theirs = cells.get(peer, {}).get("median")
@@ -83,7 +84,8 @@ class Table:
             if cell.get("limit") in ("load", "both") and main:
                 text += "*"
             return text + (" ±%s%%" % (spread if spread < 100 else ">99") if spread >= 1 else "")
-        return {"failed": "FAILED", "not installed": "not inst.", "not run": "-"}[cell["status"]]
+        return {"failed": "FAILED", "not installed": "not inst.", "not run": "-",
+                "not available": "-"}[cell["status"]]
 
     def line(self, metric, runtimes, main):
         """metric: as in the JSON result."""
@@ -96,15 +98,43 @@ class Table:
             shown = "%s x %s %s" % ("%.2f" % ratio if ratio < 10 else number(ratio), metric["peer"], mark)
         style = self.colour.get(mark, "") if mark in ("better", "worse") else ""
         text += "  " + style + shown.ljust(RATIO) + (self.colour["end"] if style else "")
-        for target in metric["targets"]:
-            met = {True: "met", False: "missed", None: "?"}[target["met"]]
-            style = {True: self.colour["better"], False: self.colour["worse"], None: ""}[target["met"]]
-            text += "%s %s %s%s%s  " % (target["id"], target["text"], style, met, self.colour["end"] if style else "")
+        text += "".join(self.target(t) for t in metric["targets"])
         self.say(text.rstrip())
+
+    def target(self, target):
+        met = {True: "met", False: "missed", None: "?"}[target["met"]]
+        style = {True: self.colour["better"], False: self.colour["worse"], None: ""}[target["met"]]
+        return "%s %s %s%s%s  " % (target["id"], target["text"], style, met, self.colour["end"] if style else "")
 
     def row(self, result, runtimes):
         for i, metric in enumerate(result["metrics"]):
             self.line(metric, runtimes, i == 0)
+
+    # Rows whose runtimes are lines and whose metrics are columns: backends.Across.
+
+    def group_across(self, title, row):
+        self.say()
+        self.say(title, "bold")
+        head = "".join(m.label.rjust(CELL) for m in row.metrics)
+        head += "".join(("  x " + name).ljust(RATIO) for name in row.against)
+        self.say("  " + "".ljust(LABEL_ACROSS) + head.rstrip(), "dim")
+
+    def row_across(self, result):
+        metrics, title = result["metrics"], result["title"]
+        self.say("  " + title)
+        for name in metrics[0]["runtimes"]:
+            cells = [m["runtimes"].get(name) for m in metrics]
+            text = "    " + name.ljust(LABEL_ACROSS - 2)
+            if cells[0]["status"] != "ok":
+                self.say(text + self.cell(cells[0], True).rjust(CELL))
+                continue
+            text += "".join(self.cell(cell or {"status": "not run"}, i == 0).rjust(CELL) for i, cell in enumerate(cells))
+            for peer, (ratio, mark) in cells[0]["against"].items():
+                shown = "  %.2f %s" % (ratio, mark) if ratio is not None else ""
+                text += self.colour.get(mark, "") + shown.ljust(RATIO) + (self.colour["end"] if mark else "")
+            if name == result["ours"]:
+                text += "".join(self.target(t) for m in metrics for t in m["targets"])
+            self.say(text.rstrip())
 
 
 class Progress:

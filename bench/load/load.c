@@ -1,6 +1,9 @@
 /* bench-load: the other side of the echo workloads, a process of its own on a CPU of its own.
  *
  *   bench-load echo port=N pid=N [connections=64] [bytes=64] [warm_ms=300] [run_ms=1000] [spin_us=0] [workers=1]
+ *                   [count_ms=0]
+ *   bench-load idle port=N pid=N [connections=10000]            idle.c
+ *   bench-load wake port=N pid=N [ops=1000] [gap_us=1000]       wake.c
  *
  * A closed loop: every connection has one request under way; its answer is checked byte by byte, its latency recorded,
  * and the next request sent at once. Requests are counted when their answer arrives inside the measured window, which
@@ -11,8 +14,13 @@
  * arrive, otherwise the run has failed.
  *
  * Who was the limit? A server can only be compared when it, not this process, was busy all the time: `limit` says
- * server, load, both or latency (neither was busy), from the share of its CPUs that each used. */
+ * server, load, both or latency (neither was busy), from the share of its CPUs that each used.
+ *
+ * count_ms: a second window, that long, in which nothing is timed and the server's system calls are counted (server.h):
+ * counting makes each of them slower. Context switches are counted in the first one. */
+#include "load.h"
 #include "../common/bench.h"
+#include "server.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
@@ -23,7 +31,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { BYTES_MAX = 4096, EVENTS = 256 };
@@ -40,15 +47,8 @@ static int connections, epoll;
 static size_t message_bytes;
 static connection *table;
 static int64_t window_start;
-static uint64_t answered, digest;
+static uint64_t answered, digest, requests; /* in the window; of these, a checksum; sent at all */
 static bench_histogram latencies;
-static clockid_t server_clock;
-
-static int64_t clock_ns(clockid_t clock) {
-    struct timespec t;
-    if (clock_gettime(clock, &t) != 0) bench_fail("the server is gone (its CPU clock cannot be read)");
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
 
 /* What request number `count` of a connection looks like: 8-byte words that depend on both. */
 static uint64_t word_of(const connection *c, size_t i) {
@@ -58,6 +58,7 @@ static uint64_t word_of(const connection *c, size_t i) {
 static void send_request(connection *c, int64_t now) {
     uint64_t message[BYTES_MAX / 8];
     c->count++;
+    requests++;
     c->got = 0;
     c->waiting = true;
     c->sent_at = now;
@@ -94,20 +95,23 @@ static int64_t take_answer(connection *c) {
     return bench_now();
 }
 
-static void connect_all(int port) {
+int load_connect(int port) {
     struct sockaddr_in a;
+    int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     memset(&a, 0, sizeof a);
     a.sin_family = AF_INET;
     a.sin_port = htons((uint16_t)port);
     a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&a, sizeof a) != 0) bench_fail("cannot connect: %s", strerror(errno));
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    return fd;
+}
+
+static void connect_all(int port) {
     for (int i = 0; i < connections; i++) {
         connection *c = &table[i];
         struct epoll_event e = { .events = EPOLLIN, .data.ptr = c };
-        int one = 1;
-        c->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&a, sizeof a) != 0)
-            bench_fail("connection %d of %d: %s", i + 1, connections, strerror(errno));
-        setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+        c->fd = load_connect(port);
         if (epoll_ctl(epoll, EPOLL_CTL_ADD, c->fd, &e) != 0) bench_fail("epoll_ctl: %s", strerror(errno));
     }
 }
@@ -126,11 +130,24 @@ static int wait_events(struct epoll_event *events, int64_t spin_ns) {
 }
 
 typedef struct window {
-    int64_t wall, server, load;
+    int64_t wall, load;
+    server_costs server;
 } window;
 
-static window read_clocks(void) {
-    window w = { bench_now(), clock_ns(server_clock), bench_cpu() };
+/* What server_read costs itself must fall outside of the window, at both ends. */
+static window begin_window(void) {
+    window w;
+    w.server = server_read();
+    w.load = bench_cpu();
+    w.wall = bench_now();
+    return w;
+}
+
+static window end_window(void) {
+    window w;
+    w.wall = bench_now();
+    w.load = bench_cpu();
+    w.server = server_read();
     return w;
 }
 
@@ -157,11 +174,11 @@ static void drive(int64_t spin_ns, int64_t run_ns, window *from, window *to) {
                 count_answer(c, now);
                 if (now - from->wall >= run_ns && answered >= (uint64_t)connections) {
                     over = true;
-                    *to = read_clocks();
+                    *to = end_window();
                 }
             } else if (!measuring && now >= window_start) {
                 measuring = true;
-                *from = read_clocks();
+                *from = begin_window();
             }
             if (over)
                 under_way--;
@@ -176,26 +193,15 @@ static const char *limit_of(double server_share, double load_share) {
     return load_share >= 0.93 ? "load" : "latency";
 }
 
-static void run_echo(void) {
-    int port = bench_param_int("port", 0), pid = bench_param_int("pid", 0), workers = bench_param_int("workers", 1);
-    int64_t run_ns = bench_param("run_ms", 1000) * 1000000, spin_ns = bench_param("spin_us", 0) * 1000;
-    window from = { 0, 0, 0 }, to = { 0, 0, 0 };
-    connections = bench_param_int("connections", 64);
-    message_bytes = (size_t)bench_param("bytes", 64);
-    if (connections < 1 || message_bytes < 8 || message_bytes > BYTES_MAX || message_bytes % 8 || workers < 1)
-        bench_fail("bad parameters");
-    if (clock_getcpuclockid(pid, &server_clock) != 0) bench_fail("no process %d", pid);
-    table = bench_alloc((size_t)connections * sizeof *table);
-    epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (epoll < 0) bench_fail("epoll_create1: %s", strerror(errno));
-    connect_all(port);
-    window_start = bench_now() + bench_param("warm_ms", 300) * 1000000;
-    bench_start();
-    drive(spin_ns, run_ns, &from, &to);
-    bench_stop();
+static void open_window(int64_t warm_ns) {
+    answered = 0;
+    memset(&latencies, 0, sizeof latencies);
+    window_start = bench_now() + warm_ns;
+}
 
-    double wall = (double)(to.wall - from.wall), server = (double)(to.server - from.server);
-    double load = (double)(to.load - from.load), n = (double)answered;
+static void report(const window *from, const window *to, int workers) {
+    double wall = (double)(to->wall - from->wall), server = (double)(to->server.cpu_ns - from->server.cpu_ns);
+    double load = (double)(to->load - from->load), n = (double)answered;
     int64_t operations = (int64_t)answered;
     bench_result("throughput", "req/s", n / (wall / 1e9), digest, operations);
     bench_result("p50", "us", (double)bench_histogram_at(&latencies, 0.50) / 1e3, digest, operations);
@@ -203,10 +209,40 @@ static void run_echo(void) {
     bench_result("server_cpu", "us", server / 1e3 / n, digest, operations);
     bench_result("server_share", "", server / wall / workers, digest, operations);
     bench_result("load_share", "", load / wall, digest, operations);
-    printf("{\"limit\":\"%s\"}\n", limit_of(server / wall / workers, load / wall));
+    server_report_switches(&from->server, &to->server, operations);
+    printf("{\"limit\":\"%s\",\"requests\":%llu}\n", limit_of(server / wall / workers, load / wall),
+           (unsigned long long)requests);
+}
+
+static void run_echo(void) {
+    int workers = bench_param_int("workers", 1);
+    int64_t run_ns = bench_param("run_ms", 1000) * 1000000, spin_ns = bench_param("spin_us", 0) * 1000;
+    int64_t warm_ns = bench_param("warm_ms", 300) * 1000000, count_ns = bench_param("count_ms", 0) * 1000000;
+    window from, to;
+    connections = bench_param_int("connections", 64);
+    message_bytes = (size_t)bench_param("bytes", 64);
+    if (connections < 1 || message_bytes < 8 || message_bytes > BYTES_MAX || message_bytes % 8 || workers < 1)
+        bench_fail("bad parameters");
+    server_open(count_ns > 0);
+    table = bench_alloc((size_t)connections * sizeof *table);
+    epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (epoll < 0) bench_fail("epoll_create1: %s", strerror(errno));
+    connect_all(bench_param_int("port", 0));
+    open_window(warm_ns);
+    bench_start();
+    drive(spin_ns, run_ns, &from, &to);
+    bench_stop();
+    report(&from, &to, workers);
+    if (count_ns > 0 && server_count_calls()) {
+        open_window(count_ns / 4);
+        drive(spin_ns, count_ns, &from, &to);
+        server_report_calls(&from.server, &to.server, (int64_t)answered);
+    }
 }
 
 int main(int argc, char **argv) {
-    static const bench_workload table_of_workloads[] = { { "echo", run_echo }, { NULL, NULL } };
+    static const bench_workload table_of_workloads[] = {
+        { "echo", run_echo }, { "idle", run_idle }, { "wake", run_wake }, { NULL, NULL }
+    };
     return bench_main(argc, argv, "load", table_of_workloads);
 }

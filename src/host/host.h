@@ -170,7 +170,7 @@ static inline bool stel__exceptions_any(const stel__exceptions *e) {
 int stel__thread_start(pthread_t *out, const char *name, void *(*fn)(void *), void *arg);
 void stel__thread_restore_mask(void);   /* a thread of ours: the mask that its starter had, for what will be exec'ed */
 int stel__thread_id(void);              /* gettid */
-int64_t stel__thread_preempted(void); /* how often somebody else was given the calling thread's CPU */
+int64_t stel__thread_preempted(void);   /* how often somebody else was given the calling thread's CPU */
 char stel__thread_state(int thread_id); /* as in /proc: R has or wants a CPU, S and D wait in the kernel; ? unknown */
 /* An address of code in words: "function+0x12 (program)", or "program+0x1234" when the program exports no name for it. */
 enum { STEL__SYMBOL_BYTES = 128 };

@@ -1,6 +1,7 @@
 /* bench-pthread: plain threads, 32 KiB of stack each, doing what the fibers do. Only where it makes sense: a tree of a
  * million threads or a million parked ones do not exist. */
 #include "../../common/bench.h"
+#include "files.h"
 #include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -133,6 +134,13 @@ static bool channel_recv(channel *c, uint64_t *element) {
     return got;
 }
 
+static void channel_close(channel *c) {
+    pthread_mutex_lock(&c->mutex);
+    c->closed = true;
+    pthread_cond_broadcast(&c->changed);
+    pthread_mutex_unlock(&c->mutex);
+}
+
 static channel there = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, false, false };
 static channel back = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, false, false };
 
@@ -162,10 +170,7 @@ static void run_channel(void) {
     bench_start();
     uint64_t checksum = play(ops);
     bench_stop();
-    pthread_mutex_lock(&there.mutex);
-    there.closed = true;
-    pthread_cond_broadcast(&there.changed);
-    pthread_mutex_unlock(&there.mutex);
+    channel_close(&there);
     join(t);
     bench_result_ns("time", checksum, ops);
 }
@@ -289,6 +294,42 @@ static void run_echo(void) {
     }
 }
 
+/* ---- wake-ups ---- */
+
+static void run_wake(void) {
+    int fd = bench_serve_pipe();
+    int64_t stamp;
+    while (read(fd, &stamp, sizeof stamp) == sizeof stamp)
+        bench_woken(stamp);
+}
+
+static void *woken_across(void *arg) {
+    uint64_t stamp;
+    bench_pin(1);
+    while (channel_recv(&there, &stamp))
+        bench_woken((int64_t)stamp);
+    return arg;
+}
+
+static void run_wake_across(void) {
+    int64_t n = bench_param("ops", 1000), warm = n / 10, gap_ns = bench_param("gap_us", 1000) * 1000;
+    struct timespec gap = { gap_ns / 1000000000, gap_ns % 1000000000 };
+    pthread_t t;
+    spawn(&t, woken_across, NULL);
+    bench_pin(0);
+    for (int64_t i = -warm; i < n; i++) {
+        clock_nanosleep(CLOCK_MONOTONIC, 0, &gap, NULL);
+        if (i == 0) bench_start();
+        int64_t now = bench_now();
+        channel_send(&there, (uint64_t)(i < 0 ? -now : now));
+    }
+    clock_nanosleep(CLOCK_MONOTONIC, 0, &gap, NULL);
+    bench_stop();
+    channel_close(&there);
+    join(t);
+    bench_wake_results();
+}
+
 static void run_start(void) {
     pthread_t t;
     spawn(&t, give_back, NULL);
@@ -297,9 +338,20 @@ static void run_start(void) {
 
 int main(int argc, char **argv) {
     static const bench_workload table[] = {
-        { "yield", run_yield }, { "spawn-join", run_spawn_join }, { "spawn-all", run_spawn_all },
-        { "mutex", run_mutex }, { "channel", run_channel },       { "timers", run_timers },
-        { "echo", run_echo },   { "start", run_start },           { NULL, NULL },
+        { "yield", run_yield },
+        { "spawn-join", run_spawn_join },
+        { "spawn-all", run_spawn_all },
+        { "mutex", run_mutex },
+        { "channel", run_channel },
+        { "timers", run_timers },
+        { "echo", run_echo },
+        { "wake", run_wake },
+        { "wake-across", run_wake_across },
+        { "start", run_start },
+        { "read", run_read },
+        { "read-through", run_read_through },
+        { "append", run_append },
+        { NULL, NULL },
     };
     pthread_attr_init(&small_stack);
     size_t stack_bytes = 32768 > PTHREAD_STACK_MIN ? 32768 : (size_t)PTHREAD_STACK_MIN;

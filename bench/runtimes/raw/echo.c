@@ -2,11 +2,9 @@
  * triggered, one recv and one send a request, no probe for EAGAIN. spin_us=N: look without blocking that long before
  * blocking in the wait. */
 #include "../../common/bench.h"
+#include "accept.h"
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <pthread.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -14,7 +12,7 @@
 enum { EVENTS = 256, LOOPS_MAX = 64 };
 
 static int64_t spin_ns;
-static int loop_count, epolls[LOOPS_MAX];
+static int epolls[LOOPS_MAX];
 
 static void echo_once(int fd) {
     char buffer[4096];
@@ -45,38 +43,49 @@ static void *loop(void *arg) {
     return NULL;
 }
 
-/* Accepts on a thread of its own that sleeps once all have connected; connections go to the loops in turn. */
-static void *accept_all(void *arg) {
-    int listener = *(int *)arg;
-    for (unsigned next = 0;; next++) {
-        int one = 1, fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        struct epoll_event e = { .events = EPOLLIN, .data.fd = fd };
-        if (fd < 0) continue;
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-        if (epoll_ctl(epolls[next % (unsigned)loop_count], EPOLL_CTL_ADD, fd, &e) != 0) close(fd);
-    }
-    return NULL;
+static int add_to(int epoll, int fd) {
+    struct epoll_event e = { .events = EPOLLIN, .data.fd = fd };
+    return epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &e);
+}
+
+static void give(int number, int fd) {
+    if (add_to(epolls[number], fd) != 0) close(fd);
+}
+
+static void make_epoll(int i) {
+    if ((epolls[i] = epoll_create1(EPOLL_CLOEXEC)) < 0) bench_fail("epoll_create1: %d", errno);
 }
 
 static void run_echo(void) {
-    int port, listener = bench_listen(&port, 0);
     pthread_t thread;
+    int loops = bench_param_int("workers", 1);
     spin_ns = bench_param("spin_us", 0) * 1000;
-    loop_count = bench_param_int("workers", 1);
-    if (loop_count < 1 || loop_count > LOOPS_MAX) bench_fail("workers out of range");
-    for (int i = 0; i < loop_count; i++)
-        if ((epolls[i] = epoll_create1(EPOLL_CLOEXEC)) < 0) bench_fail("epoll_create1: %s", strerror(errno));
-    for (int i = 1; i < loop_count; i++)
+    if (loops < 1 || loops > LOOPS_MAX) bench_fail("workers out of range");
+    for (int i = 0; i < loops; i++)
+        make_epoll(i);
+    for (int i = 1; i < loops; i++)
         if (pthread_create(&thread, NULL, loop, &epolls[i]) != 0) bench_fail("no thread");
-    if (pthread_create(&thread, NULL, accept_all, &listener) != 0) bench_fail("no thread");
-    bench_serve(port);
+    bench_serve(accept_for(loops, give));
     loop(&epolls[0]);
+}
+
+/* Woken by a pipe: the wait, and the read that it was for. */
+static void run_wake(void) {
+    struct epoll_event event;
+    int64_t stamp;
+    int fd = bench_serve_pipe();
+    make_epoll(0);
+    if (add_to(epolls[0], fd) != 0) bench_fail("epoll_ctl: %d", errno);
+    while (epoll_wait(epolls[0], &event, 1, -1) >= 0)
+        if (read(fd, &stamp, sizeof stamp) == sizeof stamp) bench_woken(stamp);
 }
 
 /* The least that a process costs. */
 static void run_start(void) {}
 
 int main(int argc, char **argv) {
-    static const bench_workload table[] = { { "echo", run_echo }, { "start", run_start }, { NULL, NULL } };
+    static const bench_workload table[] = {
+        { "echo", run_echo }, { "wake", run_wake }, { "start", run_start }, { NULL, NULL }
+    };
     return bench_main(argc, argv, "raw", table);
 }

@@ -5,7 +5,9 @@
 #include "../../common/bench.h"
 #include <stellane/stellane.h>
 
-/* Run fn as the first fiber of a runtime with workers=N (1) workers, wait for it, take the runtime down. */
+/* Run fn as the first fiber of a runtime with workers=N (1) workers, wait for it, take the runtime down. The environment
+ * says which backend and which polling mode, where it is not the default: a pair that the library refuses is unavailable,
+ * and so is a backend for which it uses another. */
 void run_fibers(stel_fn *fn, void *arg);
 
 /* For calls that cannot fail in a benchmark that works. */
@@ -21,5 +23,10 @@ void run_mutex(void);
 void run_parked(void);
 void run_timers(void);
 void run_echo(void);
+void run_wake(void);
+void run_wake_across(void);
+void run_read(void);
+void run_read_through(void);
+void run_append(void);
 
 #endif

@@ -1,0 +1,11 @@
+/* What the parts of the load generator share. */
+#ifndef BENCH_LOAD_H
+#define BENCH_LOAD_H
+
+/* A connection to the loopback, with TCP_NODELAY. */
+int load_connect(int port);
+
+void run_idle(void);
+void run_wake(void);
+
+#endif

@@ -12,6 +12,7 @@ int stel__io_uring_fd(void *instance);                  /* readable when there a
 
 /* NULL: no such backend, and no such module. The name given back lives for ever. */
 const stel_backend_ops *stel__backend_find(const char *name, const char **its_name);
+bool stel__backend_is_registered(const char *name);
 /* Load the module of a backend that is not registered, and register it. 0; -ENOENT: there is none; -ELIBBAD: it cannot be
  * used; -EPERM after a fork. The reason, in words, in why. */
 int stel__module_load(const char *name, char *why, size_t bytes);

@@ -65,9 +65,13 @@
  * hint for the owner: set under the lock and followed by a write to the eventfd; the wait that this ends, or the next, sees
  * it.
  *
- * Tried and dropped, with what was measured (echo of 64 bytes, server on one CPU of two, raw loops without fibers; CPU us a
- * request over 64 / 1000 connections, medians of interleaved runs; runs of one and the same loop differ by 10 % and more):
- * FIGURES
+ * Tried and dropped. Measured: echo of 64 bytes, server on one CPU of two, raw loops without fibers, 64 / 1000 connections,
+ * CPU us a request, medians of 13 / 9 interleaved runs on a machine that did other things too (one and the same loop
+ * differs by 10 to 20 % from run to run):
+ *   epoll, recv, send 5.9 / 7.8; single-shot RECV into the caller's buffer and a send(2) 5.8 / 7.5
+ *   SEND as an operation: 5.7 / 7.7. No win that can be told from nothing, and a wait more for each send
+ *   multishot RECV with provided buffers, and SEND: 5.7 / 8.6. It reads ahead, and copies
+ *   POLL_FIRST, as the first look is in vain: 6.3 / 7.6; single-shot POLL and a recv(2): 6.1
  *   CQE_SKIP_SUCCESS for cancels: saves an entry, and with it the knowledge that the cancel is over.
  *   READ of the eventfd instead of a multishot POLL: it may write to freed memory when the ring is closed.
  *   The ring's own descriptor in the epoll instead of an eventfd: nothing can make that one readable but a completion. */
@@ -181,8 +185,9 @@ STEL__COLD static bool ended_late(uring *u, stel_operation *op, int32_t result) 
 }
 
 static bool ended(uring *u, stel_operation *op, int32_t result) {
-    uint64_t flying = FLYING;
-    return STEL__LIKELY(stel__cas_acq_rel(state_of(op), &flying, HANDED_OUT)) || /* partners: begin, ask */
+    /* Loaded first for ThreadSanitizer's sake: it looks at what a swap writes to before it sees what the swap acquires. */
+    uint64_t flying = stel__load_acquire(state_of(op)); /* partner: begin */
+    return STEL__LIKELY(flying == FLYING && stel__cas_acq_rel(state_of(op), &flying, HANDED_OUT)) || /* partner: ask */
            ended_late(u, op, result);
 }
 

@@ -154,6 +154,7 @@ static void remember(const char *name, const char *why) {
 
 /* Under the lock. */
 static int load(const char *name, char *why, size_t bytes) {
+    if (stel__backend_is_registered(name)) return 0; /* whoever had the lock before us has loaded it */
     const struct broken *b = find_broken(name);
     if (b) {
         (void)snprintf(why, bytes, "%s", b->why);

@@ -51,6 +51,13 @@ int stel_backend_register(const char *name, const stel_backend_ops *ops) {
     return rc;
 }
 
+bool stel__backend_is_registered(const char *name) {
+    stel__lock_take(&table_lock);
+    bool found = find(name) != NULL;
+    stel__lock_give(&table_lock);
+    return found;
+}
+
 /* Registered, or to be had as a module; NULL: neither, *error is stel__module_load's, and the reason is in why. */
 static const struct backend *look_up(const char *name, int *error, char *why, size_t bytes) {
     stel__lock_take(&table_lock);

@@ -187,7 +187,8 @@ static int libuv_wait(void *instance, stel_backend_event *events, int n, int64_t
     uv_run(&l->uv, until == STEL_FOREVER ? UV_RUN_ONCE : UV_RUN_NOWAIT);
     if (!l->ready) return 0;
     l->ready = false;
-    int got = epoll_wait(l->epoll_fd, l->events, room_for(l, n), 0);
+    int most = room_for(l, n); /* first: it may change where the events go */
+    int got = epoll_wait(l->epoll_fd, l->events, most, 0);
     if (got < 0) return errno == EINTR ? 0 : -errno;
     for (int i = 0; i < got; i++)
         events[i] = (stel_backend_event){ .token = l->events[i].data.u64,

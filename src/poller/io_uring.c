@@ -82,7 +82,7 @@
 
 enum operation_state { FLYING = 0, ASKED, CANCELLING, ENDED, GIVEN_UP, HANDED_OUT };
 enum { CANCEL_TAG = 1, WAKE = 2 /* a user_data; no address */ };
-enum { SQ_MIN = 64, SQ_MAX = 1024, CQ_FACTOR = 8, RETRY_NS = 1000000 };
+enum { SQ_MIN = 64, SQ_MAX = 1024, CQ_FACTOR = 8, THREADS_MAX = 64, RETRY_NS = 1000000 };
 
 typedef struct uring {
     /* fixed after creation */
@@ -337,11 +337,19 @@ static void arm_wake(uring *u) {
     u->wake_armed = true;
 }
 
+/* The kernel's own threads, for what it cannot do without one (fsync, opening a FIFO): the default, four for each CPU,
+ * would let a few calls that hang hold up all others. Where it cannot be set it stays. */
+static void allow_threads(uring *u) {
+    unsigned most[2] = { THREADS_MAX, 0 }; /* for files; for what may last for ever: as it is */
+    (void)stel__sys_io_uring_register(u->ring.fd, IORING_REGISTER_IOWQ_MAX_WORKERS, most, 2);
+}
+
 /* The first submit or wait. */
 STEL__COLD static int own(uring *u) {
     int rc = stel__ring_enable(&u->ring);
     if (rc < 0) return rc;
     stel__store_relaxed(&u->owner, (uintptr_t)pthread_self());
+    allow_threads(u);
     arm_wake(u);
     return 0;
 }
@@ -422,7 +430,9 @@ static int owned_wait(void *instance, stel_backend_event *events, int n, int64_t
 /* ---- a ring that is shared ---- */
 
 static int shared_create(void **instance, int batch) {
-    return uring_create(instance, batch, true, shared_flags, STEL__COUNT_OF(shared_flags));
+    int rc = uring_create(instance, batch, true, shared_flags, STEL__COUNT_OF(shared_flags));
+    if (rc == 0) allow_threads(*instance);
+    return rc;
 }
 
 /* Have the kernel take what was published, under the lock, with n entries to be taken. Another thread's call may take

@@ -91,7 +91,9 @@ static int choose(choice *c, const stel__pollers_options *o) {
     int rc = 0;
     if (!o->backend || !*o->backend || strcmp(o->backend, "auto") == 0) {
         choose_epoll(c);
-        (void)snprintf(c->why, sizeof c->why, "auto: epoll for descriptors, as a ring can be read by its own worker only, and answers late while others are free");
+        (void)snprintf(c->why, sizeof c->why,
+                       "auto: epoll for descriptors, as a ring can be read by its own worker only, and answers late "
+                       "while others are free");
     } else {
         rc = choose_named(c, o->backend);
     }

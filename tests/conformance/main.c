@@ -19,6 +19,13 @@ _Noreturn void not_applicable(const char *reason) {
     _exit(NOT_APPLICABLE);
 }
 
+/* libuv closes descriptors by the bare system call, which ThreadSanitizer does not see: to it the next one who gets the
+ * number races with libuv. So it is not to look at what libuv calls. */
+const char *__tsan_default_suppressions(void);
+const char *__tsan_default_suppressions(void) {
+    return "called_from_lib:libuv.so.1\n";
+}
+
 /* ---- one check, in a child ---- */
 
 typedef struct outcome {

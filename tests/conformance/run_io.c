@@ -92,8 +92,12 @@ RULE(echo_over_tcp, "Echo over TCP, dozens of connections at a time.") {
 
 RULE(echo_over_unix_sockets, "Echo over Unix sockets.") {
     meeting m = { .clients = 40, .rounds = (int)test_scale(50) };
-    snprintf(m.address, sizeof m.address, "unix:@conformance-%d", (int)getpid());
+    char directory[] = "conformance-XXXXXX";
+    FIBER_ASSERT(mkdtemp(directory) != NULL);
+    snprintf(m.address, sizeof m.address, "unix:%s/socket", directory);
     run(2, meet, &m);
+    FIBER_ASSERT_EQ(unlink(m.address + 5), 0);
+    FIBER_ASSERT_EQ(rmdir(directory), 0);
 }
 
 RULE(a_thousand_connections, "A thousand connections that are open at once.") {
@@ -235,7 +239,7 @@ static int counters_and_timers(void *arg) {
     for (int i = 0; i < 5; i++)
         FIBER_ASSERT(stel_read(timer, &n, sizeof n) == (ssize_t)sizeof n && n >= 1);
     pid_t child = fork();
-    if (child == 0) _exit(7);
+    if (child == 0) _exit(execl("/bin/sh", "sh", "-c", "exit 7", NULL)); /* Valgrind looks for leaks in mere forks */
     int status;
     FIBER_ASSERT_EQ(stel_waitpid(child, &status, 0), child);
     FIBER_ASSERT_EQ(WEXITSTATUS(status), 7);

@@ -1,6 +1,7 @@
 /* Modes: descriptor numbers that are closed, reused, replaced, shared, and that run out. */
 #include "conformance.h"
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
 static stel_fiber spawn(stel_fn *fn, void *arg) {
     stel_fiber f;
@@ -96,6 +97,11 @@ RULE(reused_number,
     run(2, reuse, NULL);
 }
 
+/* Without the library's knowledge, and without ThreadSanitizer's: it holds such a close, with reason, for a race. */
+static void close_behind(int fd) {
+    FIBER_ASSERT_EQ(syscall(SYS_close, fd), 0);
+}
+
 static int closed_behind(void *arg) {
     (void)arg;
     int in[2], out[2];
@@ -104,8 +110,8 @@ static int closed_behind(void *arg) {
     stel_fiber reader = spawn(read_byte, number(in[0])), writer = spawn(wait_for_room, number(out[1]));
     AWAIT_PARKED(in[0], 1);
     AWAIT_PARKED(out[1], 1);
-    close(in[0]); /* without the library's knowledge */
-    close(out[1]);
+    close_behind(in[0]);
+    close_behind(out[1]);
     FIBER_ASSERT_EQ(join(reader), -EBADF);
     FIBER_ASSERT_EQ(join(writer), -EBADF);
     close(in[1]);
@@ -124,7 +130,7 @@ static int replaced_behind(void *arg) {
     FIBER_ASSERT_EQ(pipe(other), 0);
     stel_fiber reader = spawn(read_byte, number(old[0]));
     AWAIT_PARKED(old[0], 1);
-    FIBER_ASSERT_EQ(dup2(other[0], old[0]), old[0]);
+    FIBER_ASSERT_EQ(syscall(SYS_dup3, other[0], old[0], 0), old[0]);
     FIBER_ASSERT_EQ(write(other[1], "o", 1), 1);
     FIBER_ASSERT_EQ(join(reader), 'o');
     /* And what is made of it later works as well: another wait on the same number. */

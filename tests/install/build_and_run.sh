@@ -52,6 +52,31 @@ echo_by_bash() { # echo_by_bash PORT
 }
 
 case $name in
+module) # a module is found beside the library, without a variable, also in a tree that was moved
+    cat >module.c <<'END'
+#include <stdio.h>
+#include <stellane/backend.h>
+
+int main(void) {
+    char why[256];
+    int rc = stel_backend_probe("libuv", why, sizeof why);
+    puts(why);
+    return rc == 0 ? 0 : 1;
+}
+END
+    build module module.c
+    libraries=$LD_LIBRARY_PATH
+    [ -e "$libraries/stellane/stellane-backend-libuv.so" ] || { echo "libuv's module was not built: skipped"; exit 77; }
+    unset STELLANE_MODULE_PATH
+    ./module >out || fail "not found beside the library: $(cat out)"
+    expect out '^libuv [0-9]+\.'
+    rm -rf moved
+    mkdir moved
+    cp -a "$libraries"/libstellane-fiber.so* "$libraries/stellane" moved/
+    LD_LIBRARY_PATH=$PWD/moved ./module >out || fail "not found in a tree that was moved: $(cat out)"
+    STELLANE_MODULE_PATH=/nowhere ./module >out && fail "found although the path leads nowhere"
+    expect out '^there is no stellane-backend-libuv\.so in /nowhere$'
+    ;;
 first_program) # the first C block of the README; it listens on port 7000
     awk '/^```c$/ { on = 1; next } /^```/ { if (on) exit } on' "$root/README.md" >first_program.c
     grep -q stel_listen first_program.c || fail "the README's first program is not there"

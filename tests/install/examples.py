@@ -793,6 +793,14 @@ def test_udp_time_server():
     usage_is_told("udp_time_server", 0, 0)
 
 
+def test_custom_backend():
+    for mode, workers in (("", "2"), ("inline", "1"), ("per_worker", "2")):
+        out, err = run("custom_backend", more={"STELLANE_RUNTIME_POLLER_MODE": mode, "STELLANE_RUNTIME_WORKERS": workers})
+        expect(out == "backend poll is registered: poll(2), one list\n100 clients had 1000 lines echoed\n"
+               "the runtime used backend poll", out)
+        expect(not err, err)
+
+
 # ---- form ----
 
 def test_form():

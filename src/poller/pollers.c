@@ -67,6 +67,7 @@ static int choose_named(choice *c, const char *name) {
         (void)snprintf(c->why, sizeof c->why, "asked for%s%s", *found ? "; " : "", found);
         return 0;
     }
+    if (rc == -EMFILE || rc == -ENFILE || rc == -ENOMEM) return rc; /* a shortage is no prohibition */
     static _Atomic unsigned said;
     (void)snprintf(c->why, sizeof c->why, "\"%.31s\" was asked for, but cannot be used here: %s", name,
                    *found ? found : stel_strerror(rc));

@@ -51,7 +51,21 @@ extern void *__tsan_get_current_fiber(void);
 extern void *__tsan_create_fiber(unsigned flags);
 extern void __tsan_destroy_fiber(void *fiber);
 extern void __tsan_switch_to_fiber(void *fiber, unsigned flags);
+extern void AnnotateIgnoreWritesBegin(const char *file, int line);
+extern void AnnotateIgnoreWritesEnd(const char *file, int line);
 #endif
+
+/* What the calling thread writes in between races with nobody. */
+STEL__SANITIZE_INLINE void stel__sanitize_ignore_begin(void) {
+#ifdef STEL__TSAN
+    AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
+#endif
+}
+STEL__SANITIZE_INLINE void stel__sanitize_ignore_end(void) {
+#ifdef STEL__TSAN
+    AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
+#endif
+}
 
 /* The stack of the calling thread, from pthread_getattr_np. */
 void stel__sanitize_thread_bounds(const void **low, size_t *bytes);
@@ -106,6 +120,8 @@ STEL__SANITIZE_INLINE void stel__sanitize_after_switch(stel__sanitizer_fiber *to
 
 #else /* ordinary builds */
 
+#define stel__sanitize_ignore_begin()                   ((void)0)
+#define stel__sanitize_ignore_end()                     ((void)0)
 #define stel__sanitize_thread_self(f)                   ((void)0)
 #define stel__sanitize_fiber_new(f, low, bytes)         ((void)0)
 #define stel__sanitize_fiber_free(f)                    ((void)0)

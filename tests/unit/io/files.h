@@ -3,6 +3,7 @@
 #define FILES_H
 
 #include "host/fault.h"
+#include "host/sanitize.h"
 #include "io_sides.h"
 #include <errno.h>
 #include <sys/stat.h>

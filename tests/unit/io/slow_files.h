@@ -158,7 +158,7 @@ static inline void slow_let_go(void) {
 /* NULL, or why there can be no such file system here. For the calling process, and for good. */
 static inline const char *slow_begin(void) {
     char options[128];
-    if (unshare(CLONE_NEWNS) != 0 || mount("", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0) return "it may not mount";
+    if (unshare(CLONE_NEWNS) != 0 || mount("", "/", "", MS_REC | MS_PRIVATE, NULL) != 0) return "it may not mount";
     slow.fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
     if (slow.fd < 0) return "there is no /dev/fuse";
     strcpy(slow.mount, "/tmp/stel-slow-XXXXXX");

@@ -55,7 +55,7 @@ static int names(void *arg) {
     FIBER_ASSERT_EQ(stel_unlink(NULL), -EINVAL);
     FIBER_ASSERT_EQ(stel_rename(NULL, "b"), -EINVAL);
     FIBER_ASSERT_EQ(stel_rename("b", NULL), -EINVAL);
-    FIBER_ASSERT_EQ(stel_unlink((const char *)(uintptr_t)8), -EFAULT);
+    if (!stel__sanitize_valgrind()) FIBER_ASSERT_EQ(stel_unlink((const char *)(uintptr_t)8), -EFAULT);
     leave();
     return 0;
 }

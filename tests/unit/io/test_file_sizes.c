@@ -151,9 +151,10 @@ static int refused(void *arg) {
         FIBER_ASSERT_EQ(stel_pread(out, &byte, 1, 0), -EBADF);
         FIBER_ASSERT_EQ(stel_read(directory, &byte, 1), -EISDIR);
         FIBER_ASSERT_EQ(stel_pread(directory, &byte, 1, 0), -EISDIR);
-        FIBER_ASSERT_EQ(stel_pwrite(out, (void *)(uintptr_t)8, 1, 0), -EFAULT);
+        bool told = stel__sanitize_valgrind(); /* that would say so, too, and fail the test for it */
+        if (!told) FIBER_ASSERT_EQ(stel_pwrite(out, (void *)(uintptr_t)8, 1, 0), -EFAULT);
         FIBER_ASSERT_EQ(stel_pwrite(out, &byte, 1, 0), 1);
-        FIBER_ASSERT_EQ(stel_pread(in, (void *)(uintptr_t)8, 1, 0), -EFAULT);
+        if (!told) FIBER_ASSERT_EQ(stel_pread(in, (void *)(uintptr_t)8, 1, 0), -EFAULT);
         FIBER_ASSERT_EQ(stel_pwrite(out, &byte, 1, INT64_MAX), -EINVAL);
     }
     FIBER_OK(stel_fsync(directory)); /* the way to make a name last */

@@ -186,7 +186,7 @@ void stel__ring_fill(struct io_uring_sqe *sqe, const stel_operation *op) {
     sqe->opcode = kinds[op->code].op;
     sqe->fd = op->fd;
     sqe->addr = (uintptr_t)op->address;
-    sqe->rw_flags = (__kernel_rwf_t)op->flags; /* msg_flags, open_flags, ...: one word */
+    sqe->msg_flags = op->flags; /* rw_flags, open_flags, ...: one word, whose other names differ in type */
     sqe->user_data = (uintptr_t)op;
     switch ((enum stel_operation_code)op->code) {
     case STEL_OPERATION_POLL:

@@ -19,8 +19,10 @@ static ssize_t receive(stel__call *c, const stel__cursor *to, int flags) {
     return stel__sys_recvmsg(c->fd, &m, flags);
 }
 
-/* There is nothing now: what the call comes to, or 0 with *again set, to look again. */
-static ssize_t receive_later(stel__call *c, const stel__cursor *to, int flags, stel__slot_mark mark, bool *again) {
+/* There is nothing now, and the backend carries out operations: what the call comes to, or 0 with *again set, to look
+ * again. Not inlined: its frame is large, and who waits by readiness sleeps without it. */
+STEL__NOINLINE static ssize_t receive_by_operation(stel__call *c, const stel__cursor *to, int flags,
+                                                   stel__slot_mark mark, bool *again) {
     struct msghdr m = { .msg_iov = (struct iovec *)(uintptr_t)to->iov, .msg_iovlen = (size_t)to->count };
     bool one = to->count == 1;
     stel_operation op = { .code = one ? STEL_OPERATION_RECV : STEL_OPERATION_RECVMSG,
@@ -29,7 +31,7 @@ static ssize_t receive_later(stel__call *c, const stel__cursor *to, int flags, s
                           .flags = (uint32_t)flags };
     ssize_t n = stel__call_operate(c, &op, mark, 0);
     *again = n == STEL__LOOK_AFRESH;
-    if (n != -EOPNOTSUPP && n != -EAGAIN) return n;
+    if (n != -EOPNOTSUPP && n != -EAGAIN) return *again ? 0 : n;
     int rc = stel__call_wait(c, mark, POLLIN, 0);
     *again = rc >= 0;
     return rc < 0 ? rc : 0;
@@ -49,8 +51,13 @@ ssize_t stel__socket_in(stel__call *c, const stel__cursor *to, int flags) {
             }
             if (n != -EAGAIN || (flags & STEL__MSG_NEVER_WAITS)) return stel__call_end(c, n);
         }
+        if (STEL__LIKELY(!stel__operates_on_slots(c->waiter))) {
+            int rc = stel__call_wait(c, mark, POLLIN, 0);
+            if (rc < 0) return rc;
+            continue;
+        }
         bool again;
-        ssize_t n = receive_later(c, to, flags, mark, &again);
+        ssize_t n = receive_by_operation(c, to, flags, mark, &again);
         if (again) continue;
         if (n > 0 && hints && (size_t)n < to->total) stel__store_relaxed(&c->slot->drained, mark.ready_in);
         return n;
@@ -194,7 +201,8 @@ static bool is_stillborn(int code) {
 }
 
 /* Nobody is there yet: the next one who comes, if the backend can bring him; else as accept_once. */
-static int accept_later(stel__call *c, stel__slot_mark mark, struct sockaddr *address, socklen_t *bytes) {
+STEL__NOINLINE static int accept_later(stel__call *c, stel__slot_mark mark, struct sockaddr *address,
+                                       socklen_t *bytes) {
     stel_operation op = {
         .code = STEL_OPERATION_ACCEPT, .address = address, .address2 = bytes, .flags = SOCK_CLOEXEC | SOCK_NONBLOCK
     };

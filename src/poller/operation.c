@@ -122,7 +122,9 @@ ssize_t stel__operate(stel_operation *op, stel__waiter *w, enum stel__reason rea
 
 /* ---- descriptors ---- */
 
-bool stel__operates_on_slots(const stel__waiter *w) {
+_Atomic bool stel__any_operates;
+
+bool stel__this_one_operates(const stel__waiter *w) {
     return !stel__waiter_is_thread(w) && stel__poller_can(stel__poller_self(), STEL_BACKEND_COMPLETION);
 }
 

@@ -55,7 +55,11 @@ void stel__pollers_set_lookup(stel__pollers *(*of_runtime)(stel_runtime *));
  * always), and nothing was done. op's token and backend words are not the caller's. */
 ssize_t stel__operate(stel_operation *op, stel__waiter *w, enum stel__reason reason);
 /* Do the calling fiber's descriptors have operations, so that stel__slot_operate is worth a try? */
-bool stel__operates_on_slots(const stel__waiter *w);
+extern _Atomic bool stel__any_operates; /* a runtime's have, or had */
+bool stel__this_one_operates(const stel__waiter *w);
+static inline bool stel__operates_on_slots(const stel__waiter *w) {
+    return STEL__UNLIKELY(stel__load_relaxed(&stel__any_operates)) && stel__this_one_operates(w); /* set before w ran */
+}
 
 /* ---- slots ---- */
 

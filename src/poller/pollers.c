@@ -115,6 +115,7 @@ int stel__pollers_create(stel__pollers **out, const stel__pollers_options *o) {
     g->mode = c.mode;
     memcpy(g->reason, c.why, sizeof g->reason);
     stel__pollers_set_batch(g, o->batch);
+    if (c.ops->capabilities & STEL_BACKEND_COMPLETION) stel__store_relaxed(&stel__any_operates, true);
     for (; g->count < count; g->count++) {
         rc = stel__poller_init(&g->at[g->count], g, c.ops, o->batch);
         if (rc < 0) {

@@ -4,8 +4,8 @@
  * backend says that the ring's descriptor is readable. Where io_uring cannot be had there is none, and file.c in io goes
  * to the offload pool.
  *
- * Whether it can be had is found out once a process; what is lacking for a while only (memory, descriptors) is tried
- * again by the next poller that needs it. */
+ * Whether it can be had is found out once a process, and whether a poller has one once a poller: a shortage at that moment
+ * (memory, descriptors) makes the pool do its work from then on, which is slower and no less right. */
 #include "poller/inside.h"
 #include <stdio.h>
 

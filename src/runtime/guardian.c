@@ -17,6 +17,9 @@
  * apart at first, doubling to 1.6 s while no worker stirs: then only other threads can have closed a number); stacks
  * were used since the last scavenge (until two in a row found nothing); a stop is on.
  *
+ * In poller mode inline it does not tick at all, and nobody wakes it for that: one loop is to be one loop. The chores and
+ * the stop remain.
+ *
  * Falling asleep, and the worker that leaves sleep at the same time:
  *
  *     guardian                                    worker

@@ -1,6 +1,7 @@
 /* A worker without work. It looks at everybody else's queues (steals), and when there is nothing it sleeps: the first
  * to ask sleeps in the poll, so that readiness wakes the one who will handle it and no event passes from hand to hand;
- * the others on a futex. Each sleeps at most until the earliest timer on its own wheel.
+ * the others on a futex. Where each has a point of its own to poll (stel__idle_hook), each sleeps there, as long as anything
+ * is waited for at it. Each sleeps at most until the earliest timer on its own wheel.
  *
  * Before it sleeps in the poll it looks for events for a few microseconds more, as long as that pays: spin.
  *

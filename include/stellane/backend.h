@@ -35,8 +35,7 @@ enum stel_backend_event_kind { STEL_EVENT_READY = 1, STEL_EVENT_COMPLETE = 2 };
 
 typedef struct stel_backend_event {
     uint64_t token; /* as given to arm, or that of the operation */
-    int32_t
-        result; /* READY: poll(2) events that hold; COMPLETE: what the call returns, a negative errno value on failure */
+    int32_t result; /* READY: poll(2) events that hold; COMPLETE: what the call returns, or a negative errno value */
     uint16_t kind;
     uint16_t flags; /* 0 */
 } stel_backend_event;

@@ -152,10 +152,9 @@ STEL_API int stel_runtime_get_config_sized(stel_runtime *rt, stel_config *out, s
 
 /* Change settings of a runtime while it runs; zero in a field is its default, so begin with stel_runtime_get_config. All
  * or nothing. At once: max_fibers, auto_shutdown, stop_timeout_ns, io_batch, io_budget, stall_ns, max_tasks_per_loop,
- * poller_spin_ns; for
- * new fibers: stack_bytes, stack_cache. The others hold until the runtime is made anew: a difference there is -EBUSY, and
- * a message on stderr says in which field. Of a seed 0 means the one in force. A stop that has begun to cancel keeps its
- * stop_timeout. Errors: -EINVAL (NULL, a value out of range), -EBUSY, -EPERM (after fork). Never waits. */
+ * poller_spin_ns; for new fibers: stack_bytes, stack_cache. The others hold until the runtime is made anew: a difference
+ * there is -EBUSY, and a message on stderr says in which field. Of a seed 0 means the one in force. A stop that has begun
+ * to cancel keeps its stop_timeout. Errors: -EINVAL (NULL, a value out of range), -EBUSY, -EPERM (after fork). Never waits. */
 STEL_API STEL_MUST_CHECK int stel_runtime_update_config(stel_runtime *rt, const stel_config *c);
 
 /* Figures of a runtime. Counters are monotone sums over its workers; reading them stops nobody. */

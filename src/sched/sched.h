@@ -105,7 +105,7 @@ enum stel__tick {
     STEL__TICK_NEEDED
 };
 enum stel__tick stel__sched_tick(stel__sched *s, int64_t now, int64_t tick_ns);
-/* The poller thread is going to sleep for good / is awake. wake_guard is called by a worker that leaves sleep
+/* The poller thread is going to sleep for good / is awake. on_guard_needed is called by a worker that leaves sleep
  * meanwhile. */
 bool stel__sched_guard_sleep(stel__sched *s); /* false: somebody is awake after all */
 void stel__sched_guard_awake(stel__sched *s);

@@ -33,6 +33,10 @@ enum {
 
 enum { NEGLECTED_QUEUES = 5 };
 
+/* The oldest spawn is the root of the largest part of a tree that is still to come: each one that is run before its time
+ * adds its own depth of stacks. So how often is a matter of time, not of dispatches. */
+enum { OLDEST_SPAWN_NS = 1000000 };
+
 __thread stel__worker *stel__worker_tls;
 
 stel__worker *stel__worker_self(void) {
@@ -195,6 +199,8 @@ STEL__NOINLINE static stel__fiber *pick_periodic(stel__worker *w) {
             f = stel__inject_pop(&s->inject);
             break;
         case 1:
+            if (w->now < w->oldest_due) break;
+            w->oldest_due = w->now + OLDEST_SPAWN_NS;
             f = stel__deque_take_oldest(&w->spawns, s->alone);
             break;
         case 2:

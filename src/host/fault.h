@@ -57,6 +57,7 @@
     X(MPROTECT, "mprotect")                                                                                            \
     X(MADVISE, "madvise")                                                                                              \
     X(PROCESS_MADVISE, "process_madvise")                                                                              \
+    X(MEMBARRIER, "membarrier")                                                                                        \
     X(PRCTL, "prctl")                                                                                                  \
     X(PIDFD_OPEN, "pidfd_open")                                                                                        \
     X(WAITPID, "waitpid")                                                                                              \

@@ -66,6 +66,19 @@ static inline void stel__lock_give(stel__lock *l) {
     if (STEL__UNLIKELY(stel__xchg_release(&l->word, 0) == 2)) stel__unlock_slow(l);
 }
 
+/* ---- a fence whose one side costs nothing (fence.c has the essay) ---- */
+extern _Atomic bool stel__fence_is_light __attribute__((visibility("hidden")));
+void stel__fence_init(void); /* before the first worker starts */
+/* Of two threads that write a word each and then read the other's: between the two for the one that does it often, */
+static inline void stel__fence_light(void) {
+    if (STEL__LIKELY(stel__load_relaxed(&stel__fence_is_light)))
+        atomic_signal_fence(memory_order_seq_cst);
+    else
+        stel__fence_seq_cst();
+}
+/* and for the one that seldom does: a system call, some 2 us. */
+void stel__fence_heavy(void);
+
 /* ---- stacks (stack.c has the essay) ----
  * A stack is a slot of a region, with guard pages below; its top is coloured. Stacks come in size classes and from a
  * cache, one a worker (owner only), filled from and spilled to process-wide lists under a lock. */

@@ -391,6 +391,10 @@ ssize_t stel__sys_process_madvise(int pidfd, const struct iovec *iov, size_t cou
     REPEAT(ssize_t, PROCESS_MADVISE, syscall(NR_PROCESS_MADVISE, pidfd, iov, count, advice, flags));
 }
 
+int stel__sys_membarrier(int command) {
+    ONCE(int, MEMBARRIER, (int)syscall(SYS_membarrier, command, 0, 0));
+}
+
 /* ---- processes and threads ---- */
 
 int stel__sys_sigmask(int how, const sigset_t *set, sigset_t *previous) {

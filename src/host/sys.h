@@ -100,6 +100,8 @@ int stel__sys_munmap(void *address, size_t bytes);
 int stel__sys_mprotect(void *address, size_t bytes, int protection);
 int stel__sys_madvise(void *address, size_t bytes, int advice);
 ssize_t stel__sys_process_madvise(int pidfd, const struct iovec *iov, size_t count, int advice, unsigned flags);
+enum { STEL__MEMBARRIER_NOW = 1 << 3, STEL__MEMBARRIER_REGISTER = 1 << 4 }; /* the kernel's PRIVATE_EXPEDITED */
+int stel__sys_membarrier(int command);
 
 /* ---- processes and threads ---- */
 /* These three act on the calling thread and are not made to fail. */

@@ -9,13 +9,14 @@
  * Ordering pairs
  *   push: store bottom, release             steal: load bottom, acquire: the slot and what it points at are seen
  *   take: store bottom; fence; load top     steal: load top; fence; load bottom: one of the two sees the other, so the
- *                                           last element is not taken twice: both then swap top
+ *         (the light one)                   (the heavy one)                      last element is not taken twice: both
+ *                                           then swap top. A thief asks first whether it looks worth a heavy fence
  *   grow: store array, release              steal: load array, acquire
  * With no thieves (one worker) the owner needs no fence: `alone`. */
 #ifndef STEL_SCHED_DEQUE_H
 #define STEL_SCHED_DEQUE_H
 
-#include "base/base.h"
+#include "host/host.h"
 
 struct stel__fiber;
 
@@ -54,6 +55,14 @@ static inline bool stel__deque_push(stel__deque *d, struct stel__fiber *f) {
     return true;
 }
 
+/* Owner: the newest, left where it is; NULL when there is none. A thief may take it meanwhile. */
+static inline struct stel__fiber *stel__deque_newest(const stel__deque *d) {
+    int64_t bottom = stel__load_relaxed(&d->bottom) - 1;
+    if (bottom < stel__load_relaxed(&d->top)) return NULL;
+    stel__deque_array *a = stel__load_relaxed(&d->array);
+    return stel__load_relaxed(&a->slot[bottom & a->mask]);
+}
+
 /* Owner: the newest. */
 static inline struct stel__fiber *stel__deque_take(stel__deque *d, bool alone) {
     int64_t bottom = stel__load_relaxed(&d->bottom) - 1;
@@ -61,7 +70,7 @@ static inline struct stel__fiber *stel__deque_take(stel__deque *d, bool alone) {
     if (bottom < stel__load_relaxed(&d->top)) return NULL;
     stel__deque_array *a = stel__load_relaxed(&d->array);
     stel__store_relaxed(&d->bottom, bottom);
-    if (!alone) stel__fence_seq_cst();
+    if (!alone) stel__fence_light();
     int64_t top = stel__load_relaxed(&d->top);
     struct stel__fiber *f = NULL;
     if (top <= bottom) {

@@ -186,7 +186,10 @@ static void go_to_sleep(stel__worker *w) {
     stel__add_seq_cst(&s->sleeping, 1); /* first, as a waker may lower it as soon as it sees us asleep */
     stel__store_seq_cst(&w->sleep, mode);
     stop_searching(w, false);
-    stel__fence_seq_cst(); /* the pair with ready.c */
+    if (s->alone)
+        stel__fence_seq_cst(); /* the pair with strangers in ready.c */
+    else
+        stel__fence_heavy(); /* and with workers */
     if (!anything_to_do(w)) {
         check_empty(s);
         block(w, (enum stel__sleep_mode)mode);

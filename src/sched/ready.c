@@ -17,7 +17,10 @@
  *     push                                     sleep = ASLEEP, sleeping + 1     (RMW)
  *     fence                                    searching - 1                    (RMW)
  *     load searching, sleeping                 fence; look at all queues again
- * One of the two sees the other. With a single worker, its own pushes need none of this: it is awake.
+ * One of the two sees the other. Workers push with every fiber and sleep seldom, so theirs is the light fence (host.h), and
+ * who goes to sleep has the heavy one; strangers have a full one. With a single worker, its own pushes need none of this:
+ * it is awake. A searcher that found something stops without a heavy fence: if it misses a backlog that is being pushed at
+ * that moment by one who saw it search, the poller thread finds it.
  *
  * Strangers. A waker that is no worker of the scheduler must not touch it any more once the fiber it woke has ended,
  * the runtime was stopped and destroyed. It counts itself in `visitors` before the fiber is on a queue, and the end of
@@ -69,7 +72,7 @@ void stel__wake_searcher(stel__sched *s) {
 /* After a push by a worker of s. */
 static inline void notify(stel__sched *s, const stel__worker *w) {
     if (s->alone) return;
-    stel__fence_seq_cst();
+    stel__fence_light();
     if (stel__load_relaxed(&s->sleeping) && !stel__load_relaxed(&s->searching) && stel__worker_backlog(w) > 1)
         stel__wake_searcher(s);
 }
@@ -93,6 +96,10 @@ STEL__COLD static void push_pinned(stel__fiber *f) {
 
 static bool is_special(const stel__fiber *f) {
     return f->pinned || stel__fiber_level(f) != STEL__LEVEL_NORMAL;
+}
+
+bool stel__ready_here(const stel__worker *w, const stel__fiber *f) {
+    return w->sched == stel__fiber_home(f) && !is_special(f);
 }
 
 STEL__NOINLINE static void ready_special(stel__worker *w, stel__fiber *f) {

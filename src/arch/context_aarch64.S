@@ -1,6 +1,6 @@
 /* Where a new context begins: the stack pointer is a multiple of 16 and at it waits the address of the entry function;
- * x0 holds the word that travelled with the switch. The entry never returns. A backtrace ends here: the return address
- * is declared undefined, and the frame pointer is zero, as the switch has set it. */
+ * x0 holds the word that travelled with the switch. When the entry returns, x0 is the context that goes on and x1 its
+ * word. A backtrace ends here: the return address is declared undefined, and the frame pointer is zero, as the switch has set it. */
         .text
         .globl  stel__context_start
         .hidden stel__context_start
@@ -12,7 +12,12 @@ stel__context_start:
         hint    #36                     /* bti j: reached by a jump */
         ldr     x9, [sp]
         blr     x9
-        brk     #1
+        mov     x2, x0
+        mov     x0, x1
+        ldp     x9, x10, [x2]
+        ldr     x29, [x2, #16]
+        mov     sp, x10
+        br      x9
         .cfi_endproc
         .size   stel__context_start, . - stel__context_start
 

@@ -3,6 +3,7 @@
 #ifndef STEL_ARCH_CONTEXT_FCONTEXT_H
 #define STEL_ARCH_CONTEXT_FCONTEXT_H
 
+typedef struct stel__context_exit stel__context_entry(void *word);
 typedef struct stel__context {
     void *fcontext;
     stel__context_entry *entry;

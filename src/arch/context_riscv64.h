@@ -18,11 +18,13 @@
 
 #include "arch/fp_riscv64.h"
 
+typedef struct stel__context_exit stel__context_entry(void *word);
 typedef struct stel__context {
     void *ip, *sp, *fp;
 } stel__context;
 
-/* context_riscv64.S: calls the entry whose address waits on the stack, with a0 as it comes; ends every backtrace. */
+/* context_riscv64.S: calls the entry whose address waits on the stack, with a0 as it comes, and goes on as it says; ends every
+ * backtrace. */
 extern void stel__context_start(void);
 
 static inline void stel__context_make(stel__context *c, void *stack_top, stel__context_entry *entry) {

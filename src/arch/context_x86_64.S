@@ -1,6 +1,6 @@
 /* Where a new context begins: the stack pointer is 16-byte aligned and at it waits the address of the entry function;
- * rdi holds the word that travelled with the switch. The entry never returns. A backtrace ends here: the return address
- * is declared undefined and the frame pointer is zero. */
+ * rdi holds the word that travelled with the switch. When the entry returns, rax is the context that goes on and rdx its
+ * word. A backtrace ends here: the return address is declared undefined and the frame pointer is zero. */
         .text
         .globl  stel__context_start
         .hidden stel__context_start
@@ -11,7 +11,10 @@ stel__context_start:
         .cfi_undefined rip
         endbr64
         callq   *(%rsp)
-        ud2
+        movq    %rdx, %rdi
+        movq    8(%rax), %rsp
+        movq    16(%rax), %rbp
+        jmpq    *0(%rax)
         .cfi_endproc
         .size   stel__context_start, . - stel__context_start
 

@@ -6,12 +6,18 @@
  *
  *   claimer                                       ending fiber
  *     CAS life: + CLAIMED (names the generation)    store result
- *     CAS joiner: NONE -> its ticket                exchange joiner: -> ENDED   (its last touch of the block)
- *       or NONE -> DETACHED                           found NONE: the block waits for a claimer
- *     found ENDED: takes result, frees block          found a ticket: wake it; the joiner frees the block
+ *     CAS joiner: NONE -> its ticket                load joiner; a ticket: wake it; if that won the wait, it was the
+ *       or NONE -> DETACHED                           last touch of the block: the joiner frees it
+ *     found ENDED: takes result, frees block        else exchange joiner: -> ENDED   (the last touch of the block)
+ *     woken: the same                                 found NONE: the block waits for a claimer
+ *                                                     found a ticket: wake it; the joiner frees the block
  *                                                     found DETACHED: free the block
- * A join that is cut short takes its ticket back (CAS joiner: ticket -> NONE) and then its claim; if the ticket is gone
- * the fiber has ended, and the join succeeds after all.
+ * A join that is cut short, so that no wake can win it any more, takes its ticket back (CAS joiner: ticket -> NONE) and
+ * then its claim; if the ticket is gone the fiber has ended, and the join succeeds after all.
+ *
+ * From a joiner to the joined and back. A join that finds its fiber unborn, as its own worker's newest spawn, takes it off
+ * the queue and switches to it: nobody else knows of the wait yet, so neither ticket nor PARKED needs a swap. And an end
+ * that finds its joiner parked switches to it. So a spawn and its join cost two locked operations: the claim and the wake.
  *
  * Spawned detached, a fiber begins with CLAIMED and DETACHED. */
 #include "sched/worker.h"
@@ -19,7 +25,14 @@
 
 /* ---- the end, and who learns of it ---- */
 
-void stel__fiber_complete(stel__worker *w, stel__fiber *f, int result) {
+/* The joiner's wait is over: who parks here and has nothing before it is run at once. */
+static stel__fiber *hand_over_to(stel__worker *w, stel__fiber *joiner) {
+    if (stel__ready_here(w, joiner) && stel__worker_may_hand_over(w)) return joiner;
+    stel__ready(joiner);
+    return NULL;
+}
+
+stel__fiber *stel__fiber_complete(stel__worker *w, stel__fiber *f, int result) {
     stel__worker_counters *c = &w->counters;
     f->result = result;
     int64_t age = w->now - stel__load_relaxed(&f->created);
@@ -31,12 +44,17 @@ void stel__fiber_complete(stel__worker *w, stel__fiber *f, int result) {
     /* Before the joiner can know; pairs with stel__sched_live. The scheduler is not gone with its last fiber: it ends
      * after its workers' threads. */
     stel__store_release(&c->executed, stel__load_relaxed(&c->executed) + 1);
-    uint64_t joiner = stel__xchg_acq_rel(&f->joiner, STEL__JOINER_ENDED);
-    if (joiner == STEL__JOINER_DETACHED)
-        stel__block_put(&w->blocks, f);
-    else if (joiner != STEL__JOINER_NONE)
-        stel__wake(joiner, 0);
+    stel__fiber *next = NULL;
+    uint64_t joiner = stel__load_acquire(&f->joiner);
+    if (joiner <= STEL__JOINER_DETACHED || !stel__wake_for(joiner, &next)) {
+        joiner = stel__xchg_acq_rel(&f->joiner, STEL__JOINER_ENDED);
+        if (joiner == STEL__JOINER_DETACHED)
+            stel__block_put(&w->blocks, f);
+        else if (joiner != STEL__JOINER_NONE)
+            (void)stel__wake_for(joiner, &next);
+    }
     if (STEL__UNLIKELY(scope != NULL)) scope->ops->ended(scope);
+    return next ? hand_over_to(w, next) : NULL;
 }
 
 /* Set CLAIMED, if f is a living or ended fiber of this handle that nobody has claimed. */
@@ -75,11 +93,18 @@ int stel_join(stel_fiber handle, int *result) {
     if ((rc = claim(handle, &f)) < 0) return rc;
     stel__ticket ticket = stel__wait_begin(self, STEL__WAIT_JOIN);
     uint64_t joiner = STEL__JOINER_NONE;
-    if (!stel__cas_acq_rel(&f->joiner, &joiner, ticket)) {
-        (void)stel__wait_drop(self);
-        return reap(f, result);
+    stel__worker *w = stel__worker_self();
+    if (w && stel__worker_take_unborn(w, f)) {
+        stel__store_relaxed(&f->joiner,
+                            ticket); /* it has not begun, and nobody but its end and who claimed it writes it */
+        rc = stel__wait_park_for(self, f);
+    } else {
+        if (!stel__cas_acq_rel(&f->joiner, &joiner, ticket)) {
+            (void)stel__wait_drop(self);
+            return reap(f, result);
+        }
+        rc = stel__wait_park(self, 0);
     }
-    rc = stel__wait_park(self, 0);
     if (rc >= 0) return reap(f, result);
     joiner = ticket;
     if (!stel__cas_acq_rel(&f->joiner, &joiner, STEL__JOINER_NONE)) return reap(f, result); /* it ended meanwhile */

@@ -309,13 +309,16 @@ static int thread_park(stel__waiter *w, int64_t limit) {
     return wait_outcome(w);
 }
 
-static int fiber_park(stel__waiter *w, unsigned word_flags, int64_t limit) {
+static int fiber_park(stel__waiter *w, unsigned word_flags, int64_t limit, stel__fiber *unborn) {
     stel__fiber *f = stel__fiber_of_waiter(w);
     stel__worker *worker = stel__worker_self();
     STEL__CHECK(worker && stel__worker_current(worker) == f);
     if (limit != STEL_FOREVER) stel__wheel_arm(&worker->wheel, stel__wheel_of, f, limit);
     stel__count(&worker->counters.parks, 1);
-    if ((stel__load_relaxed(&w->word) & STEL__WORD_STATE) == STEL__WORD_PREPARED) {
+    if (unborn) {
+        worker->park_flags = word_flags;
+        stel__worker_leave_to(worker, STEL__AFTER_PARK_UNSEEN, unborn);
+    } else if ((stel__load_relaxed(&w->word) & STEL__WORD_STATE) == STEL__WORD_PREPARED) {
         worker->park_flags = word_flags;
         stel__worker_leave(worker, STEL__AFTER_PARK);
     }
@@ -330,7 +333,7 @@ static int fiber_park(stel__waiter *w, unsigned word_flags, int64_t limit) {
     return outcome;
 }
 
-static int park(stel__waiter *w, unsigned flags, unsigned word_flags, int64_t until) {
+static int park(stel__waiter *w, unsigned flags, unsigned word_flags, int64_t until, stel__fiber *unborn) {
     int64_t limit = until;
     if (!(flags & STEL__PARK_UNINTERRUPTIBLE)) {
         int64_t deadline = stel__load_relaxed(&w->deadline), shield = stel__load_relaxed(&w->shield_until);
@@ -344,19 +347,24 @@ static int park(stel__waiter *w, unsigned flags, unsigned word_flags, int64_t un
             if (shield < limit) limit = shield;
         }
     }
-    return stel__waiter_is_thread(w) ? thread_park(w, limit) : fiber_park(w, word_flags, limit);
+    return stel__waiter_is_thread(w) ? thread_park(w, limit) : fiber_park(w, word_flags, limit, unborn);
+}
+
+static int deadline_outcome(stel__waiter *w, int rc) {
+    return STEL__UNLIKELY(rc == -ETIMEDOUT) ? stel__waiter_deadline_passed(w) : rc;
 }
 
 int stel__wait_park(stel__waiter *w, unsigned flags) {
-    int rc = park(w, flags, 0, STEL_FOREVER);
-    return STEL__UNLIKELY(rc == -ETIMEDOUT) ? stel__waiter_deadline_passed(w) : rc;
+    return deadline_outcome(w, park(w, flags, 0, STEL_FOREVER, NULL));
+}
+int stel__wait_park_for(stel__waiter *w, stel__fiber *f) {
+    return deadline_outcome(w, park(w, 0, 0, STEL_FOREVER, f));
 }
 int stel__wait_park_until(stel__waiter *w, unsigned flags, int64_t until) {
-    return park(w, flags, 0, until);
+    return park(w, flags, 0, until, NULL);
 }
 int stel__waiter_park_for_token(stel__waiter *w) {
-    int rc = park(w, 0, STEL__WORD_TOKEN, STEL_FOREVER);
-    return STEL__UNLIKELY(rc == -ETIMEDOUT) ? stel__waiter_deadline_passed(w) : rc;
+    return deadline_outcome(w, park(w, 0, STEL__WORD_TOKEN, STEL_FOREVER, NULL));
 }
 
 /* ---- waking ---- */
@@ -367,7 +375,8 @@ stel__ticket stel__node_ticket(const stel__node *n) {
     return (stel__load_acquire(&w->word) & STEL__WORD_SEQUENCE) | n->waiter;
 }
 
-bool stel__wake(stel__ticket t, uint16_t which) {
+/* *asleep: a fiber that is to be made runnable. */
+static inline bool wake(stel__ticket t, uint16_t which, stel__fiber **asleep) {
     stel__waiter *w = stel__waiter_at((uint32_t)(t & STEL__WAITER_INDEX_MASK));
     uint64_t word = stel__load_relaxed(&w->word);
     for (;;) {
@@ -385,9 +394,20 @@ bool stel__wake(stel__ticket t, uint16_t which) {
         if (stel__waiter_is_thread(w))
             thread_wake(w);
         else
-            stel__ready(stel__fiber_of_waiter(w));
+            *asleep = stel__fiber_of_waiter(w);
         return true;
     }
+}
+
+bool stel__wake(stel__ticket t, uint16_t which) {
+    stel__fiber *asleep = NULL;
+    bool won = wake(t, which, &asleep);
+    if (asleep) stel__ready(asleep);
+    return won;
+}
+
+bool stel__wake_for(stel__ticket t, stel__fiber **asleep) {
+    return wake(t, 0, asleep);
 }
 
 /* PARKED -> WOKEN for a cause of ours. */
@@ -407,6 +427,12 @@ void stel__waiter_recheck(stel__fiber *f, uint64_t parked) {
 }
 
 void stel__waiter_interrupt(stel__fiber *f, stel_fiber handle, uint64_t kind) {
+    const stel__worker *here = stel__worker_self();
+    bool nobody_else = here && here->sched->alone && here->sched == stel__fiber_home(f);
+    /* Who does not sleep may be about to, with a light fence only: see finish_park_unseen. */
+    if (kind == STEL__WORD_INTERRUPTIBLE && !nobody_else &&
+        (stel__load_seq_cst(&f->waiter.word) & STEL__WORD_STATE) != STEL__WORD_PARKED)
+        stel__fence_heavy();
     for (;;) {
         uint64_t word = stel__load_seq_cst(&f->waiter.word);
         if ((word & STEL__WORD_STATE) != STEL__WORD_PARKED || !(word & kind)) return;

@@ -10,6 +10,7 @@
  *
  *   YIELD  put it on the ring
  *   PARK   PREPARED -> PARKED in its word; or, when somebody woke it meanwhile, make it runnable (table in waiter.c)
+ *          PARK_UNSEEN: the same of a wait that nobody could have ended yet, so without a swap
  *   END    give its stack back. Its block is not touched: the joiner may have freed it already
  *
  * Where fibers wait for their turn, in the order in which pick looks:
@@ -65,6 +66,18 @@ static void finish_park(stel__worker *w, stel__fiber *f) {
     if (w->park_flags & (STEL__WORD_INTERRUPTIBLE | STEL__WORD_TOKEN)) stel__waiter_recheck(f, parked);
 }
 
+/* A joiner that runs the fiber it waits for itself: that fiber alone will have the ticket, and it has not begun. Timers and
+ * cancellations leave PREPARED alone. So a store is enough; and a fence against the canceller, as above, whose side is the heavy one. */
+static void finish_park_unseen(stel__worker *w, stel__fiber *f) {
+    uint64_t word = stel__load_relaxed(&f->waiter.word);
+    STEL__CHECK((word & STEL__WORD_STATE) == STEL__WORD_PREPARED);
+    uint64_t parked = (word & ~(uint64_t)STEL__WORD_STATE) | STEL__WORD_PARKED | w->park_flags;
+    stel__store_release(&f->waiter.word, parked); /* pairs with the acquire of whoever ends the wait */
+    if (!(w->park_flags & STEL__WORD_INTERRUPTIBLE)) return;
+    stel__fence_light();
+    stel__waiter_recheck(f, parked);
+}
+
 /* Floating point control words: most fibers share their worker's. A fiber that has its own saves them as it leaves; who
  * runs next puts right what it finds. After the switch, not before: fcontext's carries words of its own along. */
 STEL__COLD static void leave_fp(stel__worker *w, stel__fiber *from) {
@@ -86,6 +99,8 @@ static inline void finish(stel__worker *w) {
     if (STEL__UNLIKELY(w->fp_unsettled)) settle_fp(w);
     if (after == STEL__AFTER_PARK) {
         finish_park(w, w->previous);
+    } else if (after == STEL__AFTER_PARK_UNSEEN) {
+        finish_park_unseen(w, w->previous);
     } else if (after == STEL__AFTER_YIELD) {
         stel__ready_yielded(w, w->previous);
     } else if (after == STEL__AFTER_END) {
@@ -94,23 +109,26 @@ static inline void finish(stel__worker *w) {
     }
 }
 
-/* The one switch. from and to: fibers, or NULL for the worker's own context. Not inlined: the asm in the switch has a
- * label, the site should be shared, and gcc 12 otherwise concludes from the body that statics of this file survive it
- * unchanged. Returns on whatever worker resumes the caller. */
-STEL__NOIPA static void switch_to(stel__worker *w, stel__fiber *from, stel__fiber *to) {
+/* Before every switch. from and to: fibers, or NULL for the worker's own context. The context that goes on. */
+static inline stel__context *set_out(stel__worker *w, stel__fiber *from, stel__fiber *to) {
     unsigned flags = (from ? stel__fiber_flags(from) : 0u) | (to ? stel__fiber_flags(to) : 0u);
     if (STEL__UNLIKELY(flags & STEL_FP_ENVIRONMENT)) leave_fp(w, from);
-    stel__context *save = from ? &from->at.context : &w->context;
-    if (w->after == STEL__AFTER_END) save = &w->nowhere;
     stel__store_relaxed(&w->running, to);
     stel__count(&w->counters.switches, 1);
 #ifdef STEL__SANITIZED
-    stel__sanitizer_fiber *leaving = !from                 ? &w->sanitizer
-                                     : save == &w->nowhere ? &w->dying_sanitizer
-                                                           : &from->sanitizer;
-    stel__sanitize_before_switch(leaving, to ? &to->sanitizer : &w->sanitizer, save == &w->nowhere);
+    bool ends = w->after == STEL__AFTER_END;
+    stel__sanitizer_fiber *leaving = from ? &from->sanitizer : ends ? &w->dying_sanitizer : &w->sanitizer;
+    stel__sanitize_before_switch(leaving, to ? &to->sanitizer : &w->sanitizer, ends);
 #endif
-    w = stel__context_switch(save, to ? &to->at.context : &w->context, w);
+    return to ? &to->at.context : &w->context;
+}
+
+/* The one switch. Not inlined: the asm in the switch has a label, the site should be shared, and gcc 12 otherwise
+ * concludes from the body that statics of this file survive it unchanged. Returns on whatever worker resumes the caller.
+ */
+STEL__NOIPA static void switch_to(stel__worker *w, stel__fiber *from, stel__fiber *to) {
+    stel__context *on = set_out(w, from, to);
+    w = stel__context_switch(from ? &from->at.context : &w->context, on, w);
 #ifdef STEL__SANITIZED
     stel__sanitize_after_switch(stel__worker_current(w) ? &stel__worker_current(w)->sanitizer : &w->sanitizer, NULL);
 #endif
@@ -124,36 +142,6 @@ STEL__NOINLINE static void switch_with_exceptions(stel__worker *w, stel__fiber *
     *w->exceptions = (stel__exceptions){ NULL, 0 };
     switch_to(w, from, to);
     *stel__worker_self()->exceptions = mine;
-}
-
-/* Where every fiber begins. */
-static void fiber_main(void *word) {
-    stel__worker *w = word;
-    stel__fiber *f = stel__worker_current(w);
-    void *arg = w->first_arg;
-#ifdef STEL__SANITIZED
-    stel__sanitize_after_switch(&f->sanitizer, NULL);
-#endif
-    finish(w);
-    if (STEL__UNLIKELY(f->extra != NULL) && f->extra->start) {
-        int rc = stel_sleep_until(f->extra->start);
-        if (rc < 0) stel__fiber_end(f, rc);
-    }
-    stel__fiber_end(f, stel__load_relaxed(&f->fn)(arg));
-}
-
-STEL__NOINLINE bool stel__worker_bind(stel__worker *w, stel__fiber *f) {
-    stel__stack *s = stel__stack_get(&w->stacks, f->stack_class);
-    if (STEL__UNLIKELY(!s)) return false;
-    f->stack = s;
-    w->first_arg = f->at.arg;
-    stel__context_make(&f->at.context, stel__stack_top(s), fiber_main);
-    if (stel__fiber_flags(f) & STEL_NO_MIGRATE) f->pinned = ((unsigned)w->id + 1) & 0xfff;
-#ifdef STEL__SANITIZED
-    char *low = stel__stack_low(s);
-    stel__sanitize_fiber_new(&f->sanitizer, low, (size_t)((char *)stel__stack_top(s) - low));
-#endif
-    return true;
 }
 
 void stel__worker_look_around(stel__worker *w) {
@@ -273,13 +261,31 @@ stel__fiber *stel__worker_pick(stel__worker *w) {
     }
 }
 
+bool stel__worker_may_hand_over(stel__worker *w) {
+    uint32_t levels = stel__load_relaxed(&w->levels.bitmap) | stel__load_relaxed(&w->pinned.bitmap);
+    if (w->until_check <= 1 || w->streak >= STEL__STREAK_MAX || levels || stel__load_relaxed(&w->next)) return false;
+    w->until_check--;
+    w->streak++;
+    return true;
+}
+
+bool stel__worker_take_unborn(stel__worker *w, stel__fiber *f) {
+    if (stel__deque_newest(&w->spawns) != f || !stel__worker_may_hand_over(w)) return false;
+    if (stel__deque_take(&w->spawns, w->sched->alone) != f) return false; /* a thief was faster: then it was the last */
+    return stel__worker_can_run(w, f);
+}
+
 void stel__worker_leave(stel__worker *w, enum stel__after after) {
-    stel__fiber *from = stel__worker_current(w);
     stel__fiber *to = stel__worker_pick(w);
     if (after == STEL__AFTER_YIELD && !to) {   /* nobody else wants to run */
         stel__count(&w->counters.switches, 1); /* it did let go: no stall */
         return;
     }
+    stel__worker_leave_to(w, after, to);
+}
+
+void stel__worker_leave_to(stel__worker *w, enum stel__after after, stel__fiber *to) {
+    stel__fiber *from = stel__worker_current(w);
     w->after = after;
     w->previous = from;
     if (STEL__UNLIKELY(w->exceptions != NULL) && stel__exceptions_any(w->exceptions))
@@ -292,16 +298,16 @@ void stel__worker_run(stel__worker *w, stel__fiber *f) {
     switch_to(w, NULL, f);
 }
 
-/* The end of a fiber. Its block is given up before the switch, so that a joiner that becomes runnable is the next to
- * run; what is still in use, the stack, is remembered in the worker. */
-void stel__fiber_end(stel__fiber *f, int result) {
+/* The end of a fiber, but for the switch. Its block is given up before that, so that a joiner that becomes runnable is the
+ * next to run; what is still in use, the stack, is remembered in the worker. The successor. */
+static stel__fiber *end_of(stel__worker **worker, stel__fiber *f, int result) {
     if (STEL__UNLIKELY(f->extra != NULL)) {
         if (f->extra->scopes) stel__scope_left_open(f);
         stel__waiter_end(&f->waiter);
         stel__locals_destroy(f); /* may wait */
     }
     if (STEL__UNLIKELY(stel__load_relaxed(&f->wheel))) stel__wheel_disarm(stel__wheel_of, f);
-    stel__worker *w = stel__worker_self();
+    stel__worker *w = *worker = stel__worker_self();
     if (STEL__UNLIKELY(!w)) stel__die("a fiber returns in the child of a fork: it must exec or _exit there");
     /* By stel_exit out of a catch block: what it held is lost, as its frames are, and nobody else's. */
     if (STEL__UNLIKELY(w->exceptions != NULL)) *w->exceptions = (stel__exceptions){ NULL, 0 };
@@ -310,9 +316,58 @@ void stel__fiber_end(stel__fiber *f, int result) {
     w->dying_sanitizer = f->sanitizer;
 #endif
     if (STEL__UNLIKELY(stel__fiber_flags(f) & STEL_FP_ENVIRONMENT)) leave_fp(w, NULL); /* its words die with it */
-    stel__fiber_complete(w, f, result);
-    stel__fiber *to = stel__worker_pick(w);
+    stel__fiber *to = stel__fiber_complete(w, f, result);
+    if (!to) to = stel__worker_pick(w);
     w->after = STEL__AFTER_END;
-    switch_to(w, NULL, to);
+    return to;
+}
+
+/* From any depth. */
+STEL__NOIPA void stel__fiber_end(stel__fiber *f, int result) {
+    stel__worker *w;
+    stel__fiber *to = end_of(&w, f, result);
+    stel__context *on = set_out(w, NULL, to);
+    stel__context_switch(&w->nowhere, on, w);
     __builtin_unreachable();
+}
+
+/* From where it began: by returning. Not with sanitizers, to which this stack is left behind by then. */
+static inline stel__context_exit fiber_end(stel__fiber *f, int result) {
+#ifdef STEL__SANITIZED
+    stel__fiber_end(f, result);
+#else
+    stel__worker *w;
+    stel__fiber *to = end_of(&w, f, result);
+    return (stel__context_exit){ set_out(w, NULL, to), w };
+#endif
+}
+
+/* Where every fiber begins and, unless by stel_exit, ends. */
+static stel__context_exit fiber_main(void *word) {
+    stel__worker *w = word;
+    stel__fiber *f = stel__worker_current(w);
+    void *arg = w->first_arg;
+#ifdef STEL__SANITIZED
+    stel__sanitize_after_switch(&f->sanitizer, NULL);
+#endif
+    finish(w);
+    if (STEL__UNLIKELY(f->extra != NULL) && f->extra->start) {
+        int rc = stel_sleep_until(f->extra->start);
+        if (rc < 0) return fiber_end(f, rc);
+    }
+    return fiber_end(f, stel__load_relaxed(&f->fn)(arg));
+}
+
+STEL__NOINLINE bool stel__worker_bind(stel__worker *w, stel__fiber *f) {
+    stel__stack *s = stel__stack_get(&w->stacks, f->stack_class);
+    if (STEL__UNLIKELY(!s)) return false;
+    f->stack = s;
+    w->first_arg = f->at.arg;
+    stel__context_make(&f->at.context, stel__stack_top(s), fiber_main);
+    if (stel__fiber_flags(f) & STEL_NO_MIGRATE) f->pinned = ((unsigned)w->id + 1) & 0xfff;
+#ifdef STEL__SANITIZED
+    char *low = stel__stack_low(s);
+    stel__sanitize_fiber_new(&f->sanitizer, low, (size_t)((char *)stel__stack_top(s) - low));
+#endif
+    return true;
 }

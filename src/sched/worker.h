@@ -30,7 +30,13 @@ static inline bool stel__is_asleep(uint32_t mode) {
 }
 
 /* What is to be done with the fiber that was left, once its context is saved: by whoever runs next on the worker. */
-enum stel__after { STEL__AFTER_NOTHING, STEL__AFTER_YIELD, STEL__AFTER_PARK, STEL__AFTER_END };
+enum stel__after {
+    STEL__AFTER_NOTHING,
+    STEL__AFTER_YIELD,
+    STEL__AFTER_PARK,
+    STEL__AFTER_PARK_UNSEEN, /* AFTER_PARK of a wait that nobody but its successor can end by an event */
+    STEL__AFTER_END
+};
 
 enum {
     STEL__CHECK_INTERVAL = 61, /* dispatches between looks at clock, timers, injection queue, poll, oldest spawn */
@@ -175,7 +181,12 @@ static inline stel__fiber *stel__worker_current(const stel__worker *w) {
 
 /* worker.c */
 void stel__worker_leave(stel__worker *w, enum stel__after after); /* run another fiber; returns when resumed */
-void stel__worker_run(stel__worker *w, stel__fiber *f);           /* from the idle loop */
+/* The same, with a successor that may be run at once. */
+void stel__worker_leave_to(stel__worker *w, enum stel__after after, stel__fiber *to);
+/* May the worker run what is at hand without asking its queues? Then it counts as a dispatch. */
+bool stel__worker_may_hand_over(stel__worker *w);
+bool stel__worker_take_unborn(stel__worker *w, stel__fiber *f); /* f is its newest spawn: it is taken, with a stack */
+void stel__worker_run(stel__worker *w, stel__fiber *f);         /* from the idle loop */
 stel__fiber *stel__worker_pick(stel__worker *w); /* the next fiber, its stack bound; NULL: nothing here */
 STEL_NORETURN void stel__fiber_end(stel__fiber *f, int result);
 bool stel__worker_bind(stel__worker *w, stel__fiber *f);    /* the first run: a stack, and a context on it */
@@ -189,8 +200,9 @@ STEL__COLD stel__fiber *stel__starved_try(stel__worker *w, bool *ended);
 void stel__starved_forget(stel__sched *s); /* with the scheduler */
 
 /* ready.c */
-void stel__ready(stel__fiber *f);                          /* a fiber that was woken, from anywhere */
-void stel__ready_spawned(stel__worker *w, stel__fiber *f); /* w NULL: from outside */
+void stel__ready(stel__fiber *f);                                   /* a fiber that was woken, from anywhere */
+bool stel__ready_here(const stel__worker *w, const stel__fiber *f); /* may w run it, as any other? */
+void stel__ready_spawned(stel__worker *w, stel__fiber *f);          /* w NULL: from outside */
 void stel__ready_yielded(stel__worker *w, stel__fiber *f);
 bool stel__wake_worker(stel__worker *w, enum stel__sleep_mode to);
 void stel__wake_searcher(stel__sched *s); /* one sleeping worker, if none is searching */
@@ -212,8 +224,8 @@ void stel__sched_check_empty(stel__sched *s); /* tell who asked if no counted fi
 uint64_t stel__sched_executed(stel__sched *s);
 
 /* life.c, local.c, child.c */
-void stel__fiber_complete(stel__worker *w, stel__fiber *f,
-                          int result);                            /* tell the joiner; the block is gone after it */
+/* Tell the joiner; the block is gone after it. The joiner, if it is to be run next, or NULL. */
+stel__fiber *stel__fiber_complete(stel__worker *w, stel__fiber *f, int result);
 int stel__fiber_cancel(stel_fiber handle, unsigned depth);        /* stel_cancel; depth: of scopes within scopes */
 void stel__scopes_cancel(stel_fiber handle, unsigned depth);      /* the children in all its scopes */
 stel__scope_link *stel__child_ending(stel__fiber *f, int result); /* frees f's extra. Its scope, or NULL */

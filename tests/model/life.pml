@@ -2,7 +2,8 @@
  *
  * A block holds one fiber after the other (LIVES of them). Several claimers, each with the handle of the first life,
  * come at any time: joins, of which some are cut short, a try_join, a detach; and a canceller, who sets a flag in life.
- * With SCENE 2 the first fiber is spawned detached.
+ * With SCENE 2 the first fiber is spawned detached; with SCENE 3 it has not begun, and one of the joins may take it off its
+ * queue and run it, if no worker does before.
  *
  * Properties
  *   L1  a block is freed at most once a life, and by the one who may
@@ -12,7 +13,7 @@
  *   L5  nothing done with a handle of the first life reaches the second
  *   L6  a claimer is refused only while another's claim stands, or after it took effect: not by a try_join in vain
  *
- * scenes: 1 2
+ * scenes: 1 2 3
  * bug 1 in 1: the ending fiber reads joiner and stores ENDED in two steps
  * bug 2 in 1: the result is written after ENDED
  * bug 3 in 1: a join that is cut short gives its claim back before its ticket
@@ -21,7 +22,10 @@
  * bug 6 in 1: detach stores instead of swapping
  * bug 7 in 1: the claim is not one step
  * bug 8 in 1: the ending fiber frees the block of one that is joined
- * bug 9 in 1: try_join claims before it knows whether the fiber has ended */
+ * bug 9 in 1: try_join claims before it knows whether the fiber has ended
+ * bug 10 in 1: the ending fiber does not ask whether its wake won the wait
+ * bug 11 in 3: a join stores its ticket, though a worker took the fiber off the queue
+ * bug 12 in 1: a join that is cut short does not end its wait first */
 
 #ifndef BUG
 #define BUG 0
@@ -42,7 +46,12 @@ bool alive, claimed, cancelled;
 byte joiner;
 bool result;            /* written */
 
-bool woken[4];          /* claimers' waits */
+/* claimers' waits: each is won once, by the wake or by what cuts it short */
+#define WAITS 1
+#define WOKEN 2
+#define CUT   3
+byte wait[2];
+bool taken, begun;      /* off its queue; runs */
 byte freed;             /* ghosts: of this life */
 byte effects;           /* claimers that took effect in the first life */
 byte standing;          /* claims of joins and detaches that stand, and those that took effect */
@@ -60,8 +69,29 @@ inline block_put() {
     }
 }
 
+inline wake(who) {
+    atomic {
+        won = (wait[who] == WAITS);
+        if
+        :: won -> wait[who] = WOKEN
+        :: else
+        fi
+    }
+}
+
+/* A worker takes the fiber off its queue, if nobody was faster. */
+proctype worker() {
+    bool mine_to_run;
+    atomic { mine_to_run = !taken; taken = true };
+    if
+    :: mine_to_run -> begun = true
+    :: else
+    fi
+}
+
 proctype fiber() {
     byte found, life;
+    bool won;
     for (life : 1 .. LIVES) {
         if
         :: life == 2 ->                 /* the block comes into use again, if it was freed */
@@ -71,7 +101,7 @@ proctype fiber() {
                     joiner = NONE; alive = true }
             :: finished == 4 && freed == 0 -> break
             fi
-        :: else
+        :: else -> begun
         fi;
 #if BUG == 1
         found = joiner; joiner = ENDED; result = true;
@@ -80,18 +110,37 @@ proctype fiber() {
         atomic { assert(freed == 0); result = true };
 #else
         result = true;
+        atomic { assert(freed == 0); found = joiner };
+        if
+        :: found >= TICKET ->
+            assert(life == 1);          /* L5 */
+            wake(found - TICKET);
+#if BUG == 10
+            won = true;
+#endif
+            if
+            :: won -> goto told         /* the block is the joiner's */
+            :: else
+            fi
+        :: else
+        fi;
         atomic { assert(freed == 0); found = joiner; joiner = ENDED };
 #endif
         if
         :: found == DETACHED -> assert(life == 1); block_put()
         :: found >= TICKET ->
             assert(life == 1);          /* L5 */
-            woken[found - TICKET] = true
-#if BUG == 8
-            ; block_put()               /* the joiner does that */
-#endif
+            wake(found - TICKET)
         :: else
-        fi
+        fi;
+told:
+#if BUG == 8
+        if
+        :: found >= TICKET -> block_put()   /* the joiner does that */
+        :: else
+        fi;
+#endif
+        skip
     }
 }
 
@@ -127,7 +176,7 @@ inline reap() {
 }
 
 proctype join(byte me) {
-    bool got, cut;
+    bool got, cut, runs;
     if
     :: cut = true
     :: cut = false
@@ -136,20 +185,33 @@ proctype join(byte me) {
     if
     :: !got
     :: got ->
-        atomic {
-            mine();
-            got = (joiner == NONE);
-            if
-            :: got -> joiner = TICKET + me
-            :: else
-            fi
-        };
+        wait[me] = WAITS;
+        atomic { runs = (me == 0 && !taken); taken = taken || runs };
+#if BUG == 11
+        runs = (me == 0);
+#endif
+        if
+        :: runs -> joiner = TICKET + me; begun = true
+        :: else ->
+            atomic {
+                mine();
+                got = (joiner == NONE);
+                if
+                :: got -> joiner = TICKET + me
+                :: else
+                fi
+            }
+        fi;
         if
         :: !got -> reap()
         :: got ->
             if
-            :: woken[me] -> reap()
+            :: wait[me] == WOKEN -> reap()
+#if BUG == 12
             :: cut ->
+#else
+            :: atomic { cut && wait[me] == WAITS -> wait[me] = CUT };
+#endif
 #if BUG == 3
                 unclaim();              /* before the ticket is taken back */
                 atomic {
@@ -253,6 +315,11 @@ init {
         alive = true; joiner = NONE;
 #if SCENE == 2
         claimed = true; joiner = DETACHED;
+#endif
+#if SCENE == 3
+        run worker();
+#else
+        taken = true; begun = true;
 #endif
         run fiber(); run join(0); run join(1); run try_join(); run detach(); run canceller()
     };

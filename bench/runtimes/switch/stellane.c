@@ -11,7 +11,7 @@ __attribute__((noinline)) static void context_go(context *from, context *to) {
     stel__context_switch(from, to, to);
 }
 
-static void entry(void *word) {
+static stel__context_exit entry(void *word) {
     context_body(word);
 }
 

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 void fill_call_store(const uint64_t *in, uint64_t *out, void (*fn)(void *), void *arg);
-void entry_with_stack_pointer(void *word);
+stel__context_exit entry_with_stack_pointer(void *word);
 void entered(void *word, uintptr_t stack_pointer);
 
 #define FUNCTION(name, text)                                                                                           \

@@ -25,7 +25,7 @@ STEL__NOINLINE static int dig(int depth) {
     return below + frame[depth % 200];
 }
 
-static void entry(void *word) {
+static stel__context_exit entry(void *word) {
     int (*digger)(int) = (int (*)(int))(uintptr_t)word;
     _exit(digger(0) & 1 ? 3 : 4);
 }

@@ -57,6 +57,9 @@ extern _Atomic unsigned stel__tsan_fence_word;
 #define stel__fence_seq_cst() atomic_thread_fence(memory_order_seq_cst)
 #endif
 
+/* For the compiler only: what comes before is not moved behind it, nor the other way round. */
+#define stel__fence_compiler() atomic_signal_fence(memory_order_seq_cst)
+
 /* Counters with one writer: a load and a store, no locked instruction; read from anywhere with stel__load_relaxed. */
 #define stel__count(p, n) stel__store_relaxed((p), stel__load_relaxed(p) + (n))
 

@@ -72,7 +72,7 @@ void stel__fence_init(void); /* before the first worker starts */
 /* Of two threads that write a word each and then read the other's: between the two for the one that does it often, */
 static inline void stel__fence_light(void) {
     if (STEL__LIKELY(stel__load_relaxed(&stel__fence_is_light)))
-        atomic_signal_fence(memory_order_seq_cst);
+        stel__fence_compiler();
     else
         stel__fence_seq_cst();
 }

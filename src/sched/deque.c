@@ -40,9 +40,8 @@ bool stel__deque_grow(stel__deque *d) {
 }
 
 struct stel__fiber *stel__deque_steal(stel__deque *d, bool *again) {
-    if (stel__deque_size(d) == 0) return NULL;
     int64_t top = stel__load_acquire(&d->top);
-    stel__fence_heavy(); /* against the light one in take: see the pairs */
+    stel__fence_seq_cst(); /* against the fence in take: see the pairs */
     int64_t bottom = stel__load_acquire(&d->bottom);
     if (top >= bottom) return NULL;
     stel__deque_array *a = stel__load_acquire(&d->array);

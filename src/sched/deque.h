@@ -9,10 +9,20 @@
  * Ordering pairs
  *   push: store bottom, release             steal: load bottom, acquire: the slot and what it points at are seen
  *   take: store bottom; fence; load top     steal: load top; fence; load bottom: one of the two sees the other, so the
- *         (the light one)                   (the heavy one)                      last element is not taken twice: both
- *                                           then swap top. A thief asks first whether it looks worth a heavy fence
+ *                                           last element is not taken twice: both then swap top
  *   grow: store array, release              steal: load array, acquire
- * With no thieves (one worker) the owner needs no fence: `alone`. */
+ *
+ * The owner's fence. It takes an element with every fiber, and mostly nobody steals. So a worker that begins to steal
+ * counts itself in `thieves` and passes a heavy fence (host.h), once, before its first theft; it stays counted as long as
+ * it goes on stealing. An owner that finds nobody counted passes a light fence, else a full one:
+ *
+ *     take                                    a thief's beginning
+ *       store bottom                            add to thieves
+ *       load thieves; none: light fence         heavy fence
+ *       load top                                steal ...
+ *
+ * Either the owner's look comes after the heavy fence, and sees the thief; or it comes before, and then all thefts see its
+ * bottom. Where nobody can steal (one worker) there is no `thieves`, and no fence. */
 #ifndef STEL_SCHED_DEQUE_H
 #define STEL_SCHED_DEQUE_H
 
@@ -63,20 +73,30 @@ static inline struct stel__fiber *stel__deque_newest(const stel__deque *d) {
     return stel__load_relaxed(&a->slot[bottom & a->mask]);
 }
 
+/* Between the owner's store of bottom and its load of top. thieves NULL: nobody can steal. */
+static inline void stel__deque_fence(const _Atomic int *thieves) {
+    if (!thieves) return;
+    stel__fence_compiler(); /* the look comes after the store */
+    if (STEL__UNLIKELY(stel__load_relaxed(thieves)))
+        stel__fence_seq_cst();
+    else
+        stel__fence_light();
+}
+
 /* Owner: the newest. */
-static inline struct stel__fiber *stel__deque_take(stel__deque *d, bool alone) {
+static inline struct stel__fiber *stel__deque_take(stel__deque *d, const _Atomic int *thieves) {
     int64_t bottom = stel__load_relaxed(&d->bottom) - 1;
     /* Nobody but the owner adds, so what looks empty to it is. */
     if (bottom < stel__load_relaxed(&d->top)) return NULL;
     stel__deque_array *a = stel__load_relaxed(&d->array);
     stel__store_relaxed(&d->bottom, bottom);
-    if (!alone) stel__fence_light();
+    stel__deque_fence(thieves);
     int64_t top = stel__load_relaxed(&d->top);
     struct stel__fiber *f = NULL;
     if (top <= bottom) {
         f = stel__load_relaxed(&a->slot[bottom & a->mask]);
         if (top < bottom) return f;
-        if (!alone) {
+        if (thieves) {
             if (!stel__cas_seq_cst(&d->top, &top, top + 1)) f = NULL;
         } else {
             stel__store_relaxed(&d->top, top + 1);

@@ -122,6 +122,47 @@ enum {
 #define STEL__WORD_SEQUENCE     (~UINT64_C(0) << STEL__WORD_SEQUENCE_SHIFT)
 #define STEL__WAITER_INDEX_MASK ((UINT64_C(1) << STEL__WORD_SEQUENCE_SHIFT) - 1)
 
+/* IDLE -> PREPARED: the wait has a ticket. */
+static inline stel__ticket stel__waiter_prepare(stel__waiter *w, enum stel__reason reason) {
+    uint64_t word = stel__load_relaxed(&w->word);
+    STEL__CHECK((word & STEL__WORD_STATE) == STEL__WORD_IDLE);
+    uint64_t sequence = (word & STEL__WORD_SEQUENCE) + (UINT64_C(1) << STEL__WORD_SEQUENCE_SHIFT);
+    if (STEL__UNLIKELY(!sequence)) sequence = UINT64_C(1) << STEL__WORD_SEQUENCE_SHIFT; /* a ticket is never 0 */
+    stel__store_relaxed(&w->reason, (uint8_t)reason);
+    stel__store_release(&w->word, sequence | STEL__WORD_PREPARED);
+    return sequence | w->index;
+}
+/* PREPARED or PARKED -> WOKEN, by an event. The state that the swap ended; IDLE: the wait of this ticket is over. */
+static inline uint64_t stel__waiter_win(stel__waiter *w, stel__ticket t, uint16_t which) {
+    uint64_t word = stel__load_relaxed(&w->word), state, woken;
+    do {
+        state = word & STEL__WORD_STATE;
+        if ((word ^ t) & STEL__WORD_SEQUENCE || state == STEL__WORD_IDLE || state == STEL__WORD_WOKEN)
+            return STEL__WORD_IDLE;
+        woken = (word & STEL__WORD_SEQUENCE) | STEL__WORD_WOKEN | STEL__WORD_CAUSE_EVENT |
+                (uint64_t)which << STEL__WORD_WHICH_SHIFT;
+    } while (!stel__cas_acq_rel(&w->word, &word, woken));
+    return state;
+}
+/* WOKEN -> IDLE: what came of the wait. */
+static inline int stel__waiter_outcome(stel__waiter *w) {
+    uint64_t word = stel__load_acquire(&w->word); /* pairs with the winner's swap */
+    STEL__CHECK((word & STEL__WORD_STATE) == STEL__WORD_WOKEN);
+    stel__store_relaxed(&w->word, word & STEL__WORD_SEQUENCE);
+    stel__store_relaxed(&w->reason, STEL__WAIT_NONE);
+    w->streak = 0;
+    uint64_t cause = word & STEL__WORD_CAUSE;
+    if (STEL__LIKELY(cause == STEL__WORD_CAUSE_EVENT)) return (int)(uint16_t)(word >> STEL__WORD_WHICH_SHIFT);
+    w->timed_out = cause == STEL__WORD_CAUSE_TIMER;
+    return cause == STEL__WORD_CAUSE_TIMER ? -ETIMEDOUT : -ECANCELED;
+}
+/* Neither deadline, shield nor cancellation: most fibers, most of the time. */
+static inline bool stel__fiber_unlimited(const stel__fiber *f) {
+    return stel__load_relaxed(&f->waiter.deadline) == STEL_FOREVER &&
+           stel__load_relaxed(&f->waiter.shield_until) == INT64_MIN &&
+           !(stel__load_relaxed(&f->life) & STEL__LIFE_CANCELLED);
+}
+
 /* f has just been PARKED with this word: was it cancelled, or given its token, on the way? */
 void stel__waiter_recheck(stel__fiber *f, uint64_t parked);
 /* stel_cancel, stel_unpark: `life` has the flag now; end f's wait if it is one of the kind (INTERRUPTIBLE or TOKEN). */
@@ -152,8 +193,12 @@ static inline stel__fiber *stel__fiber_at(uint32_t index) {
     stel__fiber *segment = stel__load_acquire(&stel__segments[index >> STEL__SEGMENT_SHIFT]);
     return segment + (index & (STEL__SEGMENT_SLOTS - 1));
 }
-/* The block a handle points at, whatever lives there now; NULL when no fiber ever had that index. */
-stel__fiber *stel__fiber_find(stel_fiber handle);
+/* The block a handle points at, whatever lives there now, if anything ever did; NULL where there is none. */
+static inline stel__fiber *stel__fiber_find(stel_fiber handle) {
+    uint32_t index = (uint32_t)(handle & STEL__INDEX_MASK);
+    stel__fiber *segment = stel__load_acquire(&stel__segments[index >> STEL__SEGMENT_SHIFT]);
+    return segment ? segment + (index & (STEL__SEGMENT_SLOTS - 1)) : NULL;
+}
 
 /* Free blocks: one list a worker (owner only), filled from and spilled to the table's list. */
 typedef struct stel__free_blocks {

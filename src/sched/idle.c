@@ -53,8 +53,27 @@ static stel__fiber *steal_next(stel__worker *w, stel__worker *victim) {
     return NULL;
 }
 
+/* Owners pass a full fence from here on: deque.h. It ends when a while has passed without a theft (pick_periodic), or with
+ * the worker's sleep. */
+static void begin_stealing(stel__worker *w) {
+    w->thief = true;
+    stel__add_seq_cst(&w->sched->thieves, 1);
+    stel__fence_heavy();
+}
+
+void stel__worker_stop_stealing(stel__worker *w) {
+    w->thief = false;
+    stel__sub_seq_cst(&w->sched->thieves, 1);
+}
+
+static stel__fiber *steal_spawned(stel__worker *w, stel__worker *victim, bool *again) {
+    if (stel__deque_size(&victim->spawns) == 0) return NULL;
+    if (!w->thief) begin_stealing(w);
+    return stel__deque_steal(&victim->spawns, again);
+}
+
 static stel__fiber *steal_from(stel__worker *w, stel__worker *victim, bool *again) {
-    stel__fiber *f = stel__deque_steal(&victim->spawns, again);
+    stel__fiber *f = steal_spawned(w, victim, again);
     if (!f) f = stel__deque_steal(&victim->ring, again);
     if (!f && stel__load_relaxed(&victim->levels.bitmap)) f = stel__levels_pop(&victim->levels, ~0u);
     if (!f) f = steal_next(w, victim);
@@ -71,6 +90,7 @@ static stel__fiber *steal(stel__worker *w) {
             stel__fiber *f = victim == w ? NULL : steal_from(w, victim, &again);
             if (f) {
                 stel__count(&w->counters.steals, 1);
+                w->stole = true;
                 return f;
             }
         }
@@ -179,6 +199,7 @@ static void block(stel__worker *w, enum stel__sleep_mode mode) {
 
 static void go_to_sleep(stel__worker *w) {
     stel__sched *s = w->sched;
+    if (w->thief) stel__worker_stop_stealing(w);
     /* One who alone polls for others must be there when they begin to wait. */
     bool poll = w->point && ((s->hook.first_only && !s->alone) || s->hook.armed(w->point->context)) &&
                 stel__poll_claim(w->point, w->id + 1);

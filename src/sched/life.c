@@ -23,52 +23,18 @@
 #include "sched/worker.h"
 #include <sched.h>
 
-/* ---- the end, and who learns of it ---- */
+/* ---- who learns of the end ---- */
 
-/* The joiner's wait is over: who parks here and has nothing before it is run at once. */
-static stel__fiber *hand_over_to(stel__worker *w, stel__fiber *joiner) {
-    if (stel__ready_here(w, joiner) && stel__worker_may_hand_over(w)) return joiner;
-    stel__ready(joiner);
-    return NULL;
-}
-
-stel__fiber *stel__fiber_complete(stel__worker *w, stel__fiber *f, int result) {
-    stel__worker_counters *c = &w->counters;
-    f->result = result;
-    int64_t age = w->now - stel__load_relaxed(&f->created);
-    if (age > 0) stel__count(&c->duration_ns, (uint64_t)age);
-    if (result < 0) stel__count(&c->failed, 1);
-    if (STEL__UNLIKELY(stel__fiber_flags(f) & STEL_BACKGROUND))
-        stel__count(&c->executed_background, 1); /* before executed */
-    stel__scope_link *scope = STEL__UNLIKELY(f->extra != NULL) ? stel__child_ending(f, result) : NULL;
-    /* Before the joiner can know; pairs with stel__sched_live. The scheduler is not gone with its last fiber: it ends
-     * after its workers' threads. */
-    stel__store_release(&c->executed, stel__load_relaxed(&c->executed) + 1);
-    stel__fiber *next = NULL;
-    uint64_t joiner = stel__load_acquire(&f->joiner);
-    if (joiner <= STEL__JOINER_DETACHED || !stel__wake_for(joiner, &next)) {
-        joiner = stel__xchg_acq_rel(&f->joiner, STEL__JOINER_ENDED);
-        if (joiner == STEL__JOINER_DETACHED)
-            stel__block_put(&w->blocks, f);
-        else if (joiner != STEL__JOINER_NONE)
-            (void)stel__wake_for(joiner, &next);
-    }
-    if (STEL__UNLIKELY(scope != NULL)) scope->ops->ended(scope);
-    return next ? hand_over_to(w, next) : NULL;
-}
-
-/* Set CLAIMED, if f is a living or ended fiber of this handle that nobody has claimed. */
-static int claim(stel_fiber handle, stel__fiber **out) {
-    if (stel__load_relaxed(&stel__forked)) return -EPERM;
+/* Set CLAIMED, if f is a living or ended fiber of this handle that nobody has claimed; NULL: it is none. */
+static inline stel__fiber *claim(stel_fiber handle) {
     stel__fiber *f = stel__fiber_find(handle);
-    if (!f) return -ESRCH;
+    if (STEL__UNLIKELY(!f)) return NULL;
     uint64_t life = stel__load_acquire(&f->life);
     do {
         if (!stel__same_generation(life, handle) || !(life & STEL__LIFE_ALIVE) || (life & STEL__LIFE_CLAIMED))
-            return -ESRCH;
+            return NULL;
     } while (!stel__cas_acq_rel(&f->life, &life, life | STEL__LIFE_CLAIMED));
-    *out = f;
-    return 0;
+    return f;
 }
 
 static void unclaim(stel__fiber *f) {
@@ -76,40 +42,65 @@ static void unclaim(stel__fiber *f) {
 }
 
 /* f has ended and is ours: take its result and free its block. */
-static int reap(stel__fiber *f, int *result) {
+static inline int reap(stel__fiber *f, int *result) {
     if (result) *result = f->result;
     stel__worker *w = stel__worker_self();
     stel__block_put(w ? &w->blocks : NULL, f);
     return 0;
 }
 
-int stel_join(stel_fiber handle, int *result) {
+/* f is claimed, and the caller's wait is over without it: give the claim back, unless f has ended meanwhile. */
+static int give_up(stel__fiber *f, stel__ticket ticket, int code, int *result) {
+    uint64_t joiner = ticket;
+    if (!stel__cas_acq_rel(&f->joiner, &joiner, STEL__JOINER_NONE)) return reap(f, result);
+    unclaim(f);
+    return code;
+}
+
+static int join_claimed(stel__waiter *self, stel__fiber *f, int *result) {
+    if (stel__load_acquire(&f->joiner) == STEL__JOINER_ENDED) return reap(f, result);
+    stel__ticket ticket = stel__wait_begin(self, STEL__WAIT_JOIN);
+    uint64_t joiner = STEL__JOINER_NONE;
+    if (!stel__cas_acq_rel(&f->joiner, &joiner, ticket)) {
+        (void)stel__wait_drop(self);
+        return reap(f, result);
+    }
+    int rc = stel__wait_park(self, 0);
+    return rc >= 0 ? reap(f, result) : give_up(f, ticket, rc, result);
+}
+
+/* f is claimed, was the worker's newest spawn and is off its queue: run it, and sleep until it has ended. It has not
+ * begun, so until then nobody else writes joiner. me has no limits: only a cancellation can cut this short. */
+static inline int join_unborn(stel__worker *w, stel__fiber *me, stel__fiber *f, int *result) {
+    stel__ticket ticket = stel__waiter_prepare(&me->waiter, STEL__WAIT_JOIN);
+    stel__store_relaxed(&f->joiner, ticket);
+    stel__count(&w->counters.parks, 1);
+    w->park_flags = STEL__WORD_INTERRUPTIBLE;
+    stel__worker_leave_to(w, STEL__AFTER_PARK_UNSEEN, f);
+    int rc = stel__waiter_outcome(&me->waiter);
+    return STEL__LIKELY(rc >= 0) ? reap(f, result) : give_up(f, ticket, rc, result);
+}
+
+STEL__NOINLINE static int join_slow(stel_fiber handle, int *result) {
     stel__waiter *self = stel__waiter_self();
     if (!self) return -ENOMEM;
     if (STEL__UNLIKELY(handle == stel__waiter_identity(self))) return -EDEADLK;
     int rc = stel__wait_check(self);
     if (rc < 0) return rc;
-    stel__fiber *f = NULL;
-    if ((rc = claim(handle, &f)) < 0) return rc;
-    stel__ticket ticket = stel__wait_begin(self, STEL__WAIT_JOIN);
-    uint64_t joiner = STEL__JOINER_NONE;
+    if (stel__load_relaxed(&stel__forked)) return -EPERM;
+    stel__fiber *f = claim(handle);
+    return f ? join_claimed(self, f, result) : -ESRCH;
+}
+
+int stel_join(stel_fiber handle, int *result) {
     stel__worker *w = stel__worker_self();
-    if (w && stel__worker_take_unborn(w, f)) {
-        stel__store_relaxed(&f->joiner,
-                            ticket); /* it has not begun, and nobody but its end and who claimed it writes it */
-        rc = stel__wait_park_for(self, f);
-    } else {
-        if (!stel__cas_acq_rel(&f->joiner, &joiner, ticket)) {
-            (void)stel__wait_drop(self);
-            return reap(f, result);
-        }
-        rc = stel__wait_park(self, 0);
-    }
-    if (rc >= 0) return reap(f, result);
-    joiner = ticket;
-    if (!stel__cas_acq_rel(&f->joiner, &joiner, STEL__JOINER_NONE)) return reap(f, result); /* it ended meanwhile */
-    unclaim(f);
-    return rc;
+    stel__fiber *me = w ? stel__worker_current(w) : NULL;
+    if (STEL__UNLIKELY(!me || !stel__fiber_unlimited(me) || stel__fiber_find(handle) == me))
+        return join_slow(handle, result);
+    stel__fiber *f = claim(handle);
+    if (STEL__UNLIKELY(!f)) return -ESRCH;
+    if (STEL__LIKELY(stel__worker_take_unborn(w, f))) return join_unborn(w, me, f, result);
+    return join_claimed(&me->waiter, f, result);
 }
 
 int stel_try_join(stel_fiber handle, int *result) {
@@ -123,14 +114,13 @@ int stel_try_join(stel_fiber handle, int *result) {
     /* Claimed only once it has ended: a join or detach that comes at the same moment must not find it taken by a call
      * that then takes nothing. */
     if (stel__load_acquire(&f->joiner) != STEL__JOINER_ENDED) return -EAGAIN;
-    int rc = claim(handle, &f);
-    return rc < 0 ? rc : reap(f, result);
+    return claim(handle) ? reap(f, result) : -ESRCH;
 }
 
 int stel_detach(stel_fiber handle) {
-    stel__fiber *f = NULL;
-    int rc = claim(handle, &f);
-    if (rc < 0) return rc;
+    if (stel__load_relaxed(&stel__forked)) return -EPERM;
+    stel__fiber *f = claim(handle);
+    if (!f) return -ESRCH;
     uint64_t joiner = STEL__JOINER_NONE;
     if (!stel__cas_acq_rel(&f->joiner, &joiner, STEL__JOINER_DETACHED)) return reap(f, NULL);
     return 0;

@@ -153,8 +153,7 @@ static void stillborn(stel__worker *w, stel__fiber *f) {
         stel__locals_destroy(f);
         stel__store_relaxed(&w->running, running);
     }
-    stel__fiber *joiner = stel__fiber_complete(w, f, -ENOMEM);
-    if (joiner) stel__ready(joiner);
+    stel__fiber_complete(w, f, -ENOMEM);
 }
 
 stel__fiber *stel__starved_try(stel__worker *w, bool *ended) {

@@ -93,8 +93,3 @@ void stel__block_spill(stel__free_blocks *list, uint32_t keep) {
     }
     stel__lock_give(&table.lock);
 }
-
-stel__fiber *stel__fiber_find(stel_fiber handle) {
-    uint32_t index = (uint32_t)(handle & STEL__INDEX_MASK);
-    return handle && index < stel__table_size() ? stel__fiber_at(index) : NULL;
-}

@@ -242,27 +242,8 @@ void stel__wait_spend(stel__waiter *w) {
 /* ---- one wait ---- */
 
 stel__ticket stel__wait_begin(stel__waiter *w, enum stel__reason reason) {
-    uint64_t word = stel__load_relaxed(&w->word);
-    STEL__CHECK((word & STEL__WORD_STATE) == STEL__WORD_IDLE);
-    uint64_t sequence = (word & STEL__WORD_SEQUENCE) + (UINT64_C(1) << STEL__WORD_SEQUENCE_SHIFT);
-    if (STEL__UNLIKELY(!sequence)) sequence = UINT64_C(1) << STEL__WORD_SEQUENCE_SHIFT; /* a ticket is never 0 */
-    stel__store_relaxed(&w->reason, (uint8_t)reason);
     if (stel__waiter_is_thread(w)) stel__store_relaxed(&thread_of(w)->woken, 0);
-    stel__store_release(&w->word, sequence | STEL__WORD_PREPARED);
-    return sequence | w->index;
-}
-
-/* WOKEN -> IDLE: what came of the wait. */
-static int wait_outcome(stel__waiter *w) {
-    uint64_t word = stel__load_acquire(&w->word); /* pairs with the winner's swap */
-    STEL__CHECK((word & STEL__WORD_STATE) == STEL__WORD_WOKEN);
-    stel__store_relaxed(&w->word, word & STEL__WORD_SEQUENCE);
-    stel__store_relaxed(&w->reason, STEL__WAIT_NONE);
-    w->streak = 0;
-    uint64_t cause = word & STEL__WORD_CAUSE;
-    if (STEL__LIKELY(cause == STEL__WORD_CAUSE_EVENT)) return (int)(uint16_t)(word >> STEL__WORD_WHICH_SHIFT);
-    w->timed_out = cause == STEL__WORD_CAUSE_TIMER;
-    return cause == STEL__WORD_CAUSE_TIMER ? -ETIMEDOUT : -ECANCELED;
+    return stel__waiter_prepare(w, reason);
 }
 
 int stel__wait_drop(stel__waiter *w) {
@@ -272,7 +253,7 @@ int stel__wait_drop(stel__waiter *w) {
         stel__store_relaxed(&w->reason, STEL__WAIT_NONE);
         return -1;
     }
-    return wait_outcome(w);
+    return stel__waiter_outcome(w);
 }
 
 /* A thread's sleep ends by code unless somebody was faster. */
@@ -282,14 +263,14 @@ int stel__waiter_thread_finish(stel__waiter *w, int code) {
         uint64_t cause = code == -ECANCELED ? STEL__WORD_CAUSE_CANCEL : STEL__WORD_CAUSE_TIMER;
         uint64_t ended = (word & STEL__WORD_SEQUENCE) | STEL__WORD_WOKEN | cause;
         if (stel__cas_acq_rel(&w->word, &word, ended)) {
-            int outcome = wait_outcome(w);
+            int outcome = stel__waiter_outcome(w);
             w->timed_out = code == -ETIMEDOUT;
             return outcome == -ETIMEDOUT && code != -ETIMEDOUT ? code : outcome;
         }
     }
     /* A waker that won a PARKED word touches `woken` after its swap; nothing of it is on our stack, so no need to wait.
      */
-    return wait_outcome(w);
+    return stel__waiter_outcome(w);
 }
 
 static int thread_park(stel__waiter *w, int64_t limit) {
@@ -297,7 +278,7 @@ static int thread_park(stel__waiter *w, int64_t limit) {
     uint64_t word = stel__load_relaxed(&w->word);
     uint64_t parked = (word & STEL__WORD_SEQUENCE) | STEL__WORD_PARKED;
     if ((word & STEL__WORD_STATE) != STEL__WORD_PREPARED || !stel__cas_seq_cst(&w->word, &word, parked))
-        return wait_outcome(w);
+        return stel__waiter_outcome(w);
     while ((stel__load_acquire(&w->word) & STEL__WORD_STATE) == STEL__WORD_PARKED) {
         /* `woken` may be an old waker's, late for the wait before: then look at the word once more. */
         int rc = stel__futex_wait(&t->woken, 0, limit);
@@ -306,25 +287,22 @@ static int thread_park(stel__waiter *w, int64_t limit) {
             stel__xchg_seq_cst(&t->woken,
                                0); /* a barrier, too: whose 1 this erases, its swap of the word is seen next */
     }
-    return wait_outcome(w);
+    return stel__waiter_outcome(w);
 }
 
-static int fiber_park(stel__waiter *w, unsigned word_flags, int64_t limit, stel__fiber *unborn) {
+static int fiber_park(stel__waiter *w, unsigned word_flags, int64_t limit) {
     stel__fiber *f = stel__fiber_of_waiter(w);
     stel__worker *worker = stel__worker_self();
     STEL__CHECK(worker && stel__worker_current(worker) == f);
     if (limit != STEL_FOREVER) stel__wheel_arm(&worker->wheel, stel__wheel_of, f, limit);
     stel__count(&worker->counters.parks, 1);
-    if (unborn) {
-        worker->park_flags = word_flags;
-        stel__worker_leave_to(worker, STEL__AFTER_PARK_UNSEEN, unborn);
-    } else if ((stel__load_relaxed(&w->word) & STEL__WORD_STATE) == STEL__WORD_PREPARED) {
+    if ((stel__load_relaxed(&w->word) & STEL__WORD_STATE) == STEL__WORD_PREPARED) {
         worker->park_flags = word_flags;
         stel__worker_leave(worker, STEL__AFTER_PARK);
     }
-    if (limit == STEL_FOREVER) return wait_outcome(w);
+    if (limit == STEL_FOREVER) return stel__waiter_outcome(w);
     stel__store_relaxed(&f->queue.limit, STEL_FOREVER);
-    int outcome = wait_outcome(w);
+    int outcome = stel__waiter_outcome(w);
     if (outcome == -ETIMEDOUT) {
         /* The poller thread may have fired the timer: what the cached clock says must not contradict it. */
         worker = stel__worker_self();
@@ -333,7 +311,7 @@ static int fiber_park(stel__waiter *w, unsigned word_flags, int64_t limit, stel_
     return outcome;
 }
 
-static int park(stel__waiter *w, unsigned flags, unsigned word_flags, int64_t until, stel__fiber *unborn) {
+static int park(stel__waiter *w, unsigned flags, unsigned word_flags, int64_t until) {
     int64_t limit = until;
     if (!(flags & STEL__PARK_UNINTERRUPTIBLE)) {
         int64_t deadline = stel__load_relaxed(&w->deadline), shield = stel__load_relaxed(&w->shield_until);
@@ -347,7 +325,7 @@ static int park(stel__waiter *w, unsigned flags, unsigned word_flags, int64_t un
             if (shield < limit) limit = shield;
         }
     }
-    return stel__waiter_is_thread(w) ? thread_park(w, limit) : fiber_park(w, word_flags, limit, unborn);
+    return stel__waiter_is_thread(w) ? thread_park(w, limit) : fiber_park(w, word_flags, limit);
 }
 
 static int deadline_outcome(stel__waiter *w, int rc) {
@@ -355,16 +333,13 @@ static int deadline_outcome(stel__waiter *w, int rc) {
 }
 
 int stel__wait_park(stel__waiter *w, unsigned flags) {
-    return deadline_outcome(w, park(w, flags, 0, STEL_FOREVER, NULL));
-}
-int stel__wait_park_for(stel__waiter *w, stel__fiber *f) {
-    return deadline_outcome(w, park(w, 0, 0, STEL_FOREVER, f));
+    return deadline_outcome(w, park(w, flags, 0, STEL_FOREVER));
 }
 int stel__wait_park_until(stel__waiter *w, unsigned flags, int64_t until) {
-    return park(w, flags, 0, until, NULL);
+    return park(w, flags, 0, until);
 }
 int stel__waiter_park_for_token(stel__waiter *w) {
-    return deadline_outcome(w, park(w, 0, STEL__WORD_TOKEN, STEL_FOREVER, NULL));
+    return deadline_outcome(w, park(w, 0, STEL__WORD_TOKEN, STEL_FOREVER));
 }
 
 /* ---- waking ---- */
@@ -375,39 +350,17 @@ stel__ticket stel__node_ticket(const stel__node *n) {
     return (stel__load_acquire(&w->word) & STEL__WORD_SEQUENCE) | n->waiter;
 }
 
-/* *asleep: a fiber that is to be made runnable. */
-static inline bool wake(stel__ticket t, uint16_t which, stel__fiber **asleep) {
-    stel__waiter *w = stel__waiter_at((uint32_t)(t & STEL__WAITER_INDEX_MASK));
-    uint64_t word = stel__load_relaxed(&w->word);
-    for (;;) {
-        uint64_t state = word & STEL__WORD_STATE;
-        if ((word ^ t) & STEL__WORD_SEQUENCE || state == STEL__WORD_IDLE || state == STEL__WORD_WOKEN) return false;
-        uint64_t woken = (word & STEL__WORD_SEQUENCE) | STEL__WORD_WOKEN | STEL__WORD_CAUSE_EVENT |
-                         (uint64_t)which << STEL__WORD_WHICH_SHIFT;
-        if (!stel__cas_acq_rel(&w->word, &word, woken)) continue;
-        if (state == STEL__WORD_PREPARED) {
-            /* A thread that sleeps in ppoll never becomes PARKED; it waits for the write once it knows that it was
-             * woken. */
-            if (stel__waiter_is_thread(w) && stel__load_acquire(&thread_of(w)->eventfd) >= 0) thread_wake(w);
-            return true;
-        }
-        if (stel__waiter_is_thread(w))
-            thread_wake(w);
-        else
-            *asleep = stel__fiber_of_waiter(w);
-        return true;
-    }
-}
-
 bool stel__wake(stel__ticket t, uint16_t which) {
-    stel__fiber *asleep = NULL;
-    bool won = wake(t, which, &asleep);
-    if (asleep) stel__ready(asleep);
-    return won;
-}
-
-bool stel__wake_for(stel__ticket t, stel__fiber **asleep) {
-    return wake(t, 0, asleep);
+    stel__waiter *w = stel__waiter_at((uint32_t)(t & STEL__WAITER_INDEX_MASK));
+    uint64_t state = stel__waiter_win(w, t, which);
+    if (state == STEL__WORD_IDLE) return false;
+    if (!stel__waiter_is_thread(w)) {
+        if (state == STEL__WORD_PARKED) stel__ready(stel__fiber_of_waiter(w));
+    } else if (state == STEL__WORD_PARKED || stel__load_acquire(&thread_of(w)->eventfd) >= 0) {
+        /* A thread that sleeps in ppoll never becomes PARKED; it waits for the write once it knows that it was woken. */
+        thread_wake(w);
+    }
+    return true;
 }
 
 /* PARKED -> WOKEN for a cause of ours. */

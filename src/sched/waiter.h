@@ -55,7 +55,6 @@ enum stel__reason {
 };
 const char *stel__reason_name(int reason);
 
-struct stel__fiber;
 typedef struct stel__waiter stel__waiter;
 
 /* One place in one queue. Protected by the lock of the object whose queue it is on. */
@@ -105,9 +104,7 @@ stel__ticket stel__wait_begin(stel__waiter *w, enum stel__reason reason);
 enum { STEL__PARK_UNINTERRUPTIBLE = 1 }; /* neither deadline nor cancellation end it */
 /* Sleep until woken. The waker's which (>= 0), -ETIMEDOUT, or -ECANCELED. The waiter is IDLE again. */
 int stel__wait_park(stel__waiter *w, unsigned flags);
-/* The same for a wait that only f can end by an event, which has not begun and is run next: for join. */
-int stel__wait_park_for(stel__waiter *w, struct stel__fiber *f);
-/* The same as stel__wait_park, also ending at `until` (-ETIMEDOUT; the caller tells the two apart by the clock): for sleep. */
+/* The same, also ending at `until` (-ETIMEDOUT; the caller tells the two apart by the clock): for sleep. */
 int stel__wait_park_until(stel__waiter *w, unsigned flags, int64_t until);
 /* Not going to sleep after all: PREPARED -> IDLE. Returns the which of a waker that came first, or -1. */
 int stel__wait_drop(stel__waiter *w);
@@ -117,8 +114,6 @@ stel__ticket stel__node_ticket(const stel__node *n);
 /* Wake that wait. true: this call won it. From any thread; takes no lock of any object, so it may be called under one.
  * The waiter may run, return and free the object at once. */
 bool stel__wake(stel__ticket t, uint16_t which);
-/* The same with which 0; but a fiber that was asleep is the caller's to make runnable: *asleep. */
-bool stel__wake_for(stel__ticket t, struct stel__fiber **asleep);
 
 /* For plain threads: make the thread's wakes arrive on this eventfd instead of its futex (-1: futex again); used by the
  * wait on a descriptor, which sleeps in ppoll. Between wait_begin and the first chance to be woken. */

@@ -33,6 +33,7 @@ enum {
 };
 
 enum { NEGLECTED_QUEUES = 5 };
+#define THREAD_TICKET (UINT64_C(1) << STEL__INDEX_BITS) /* a ticket's waiter is a thread */
 
 /* The oldest spawn is the root of the largest part of a tree that is still to come: each one that is run before its time
  * adds its own depth of stacks. So how often is a matter of time, not of dispatches. */
@@ -181,6 +182,8 @@ STEL__NOINLINE static stel__fiber *pick_periodic(stel__worker *w) {
                         NULL); /* what wakes now is woken by the poll, not by the fiber that happens to call */
     stel__worker_look_around(w);
     stel__store_relaxed(&w->running, running);
+    if (STEL__UNLIKELY(w->thief) && !w->stole) stel__worker_stop_stealing(w);
+    w->stole = false;
     for (int i = 0; i < NEGLECTED_QUEUES && !f; i++) {
         switch (w->neglected++ % NEGLECTED_QUEUES) {
         case 0:
@@ -229,7 +232,7 @@ static stel__fiber *pick_any(stel__worker *w) {
     if (STEL__UNLIKELY(levels & LEVELS_URGENT) && (f = take_levels(w, LEVELS_URGENT))) return f;
     if (STEL__LIKELY(w->streak < STEL__STREAK_MAX)) {
         w->streak++;
-        if ((f = take_next(w)) || (f = stel__deque_take(&w->spawns, alone))) return f;
+        if ((f = take_next(w)) || (f = stel__worker_take_newest(w))) return f;
     }
     w->streak = 0;
     /* Those that must run here and the ring take turns. */
@@ -237,7 +240,7 @@ static stel__fiber *pick_any(stel__worker *w) {
         (f = take_levels(w, LEVELS_NORMAL)))
         return f;
     if ((f = stel__deque_take_oldest(&w->ring, alone))) return f;
-    if ((f = take_next(w)) || (f = stel__deque_take(&w->spawns, alone))) return f;
+    if ((f = take_next(w)) || (f = stel__worker_take_newest(w))) return f;
     if (levels && (f = take_levels(w, ~0u))) return f;
     if (stel__inject_size(&w->sched->inject) && (f = stel__inject_pop(&w->sched->inject))) return f;
     return NULL;
@@ -259,20 +262,6 @@ stel__fiber *stel__worker_pick(stel__worker *w) {
         f = stel__starved_try(w, &ended);
         if (!ended) return f; /* NULL: sleep on it, see STARVED_RETRY_NS in idle.c */
     }
-}
-
-bool stel__worker_may_hand_over(stel__worker *w) {
-    uint32_t levels = stel__load_relaxed(&w->levels.bitmap) | stel__load_relaxed(&w->pinned.bitmap);
-    if (w->until_check <= 1 || w->streak >= STEL__STREAK_MAX || levels || stel__load_relaxed(&w->next)) return false;
-    w->until_check--;
-    w->streak++;
-    return true;
-}
-
-bool stel__worker_take_unborn(stel__worker *w, stel__fiber *f) {
-    if (stel__deque_newest(&w->spawns) != f || !stel__worker_may_hand_over(w)) return false;
-    if (stel__deque_take(&w->spawns, w->sched->alone) != f) return false; /* a thief was faster: then it was the last */
-    return stel__worker_can_run(w, f);
 }
 
 void stel__worker_leave(stel__worker *w, enum stel__after after) {
@@ -298,17 +287,66 @@ void stel__worker_run(stel__worker *w, stel__fiber *f) {
     switch_to(w, NULL, f);
 }
 
-/* The end of a fiber, but for the switch. Its block is given up before that, so that a joiner that becomes runnable is the
- * next to run; what is still in use, the stack, is remembered in the worker. The successor. */
-static stel__fiber *end_of(stel__worker **worker, stel__fiber *f, int result) {
+/* The wait of this ticket is over, by the end of what it waits for. false: it was over before. A fiber that slept and may
+ * be run here at once is handed back in *next instead of being queued. */
+static inline bool wake_joiner(stel__worker *w, stel__ticket t, stel__fiber **next) {
+    if (STEL__UNLIKELY(t & THREAD_TICKET)) return stel__wake(t, 0);
+    stel__fiber *f = stel__fiber_at((uint32_t)(t & STEL__INDEX_MASK));
+    uint64_t state = stel__waiter_win(&f->waiter, t, 0);
+    if (STEL__LIKELY(state == STEL__WORD_PARKED)) {
+        if (STEL__LIKELY(stel__ready_here(w, f) && stel__worker_may_hand_over(w)))
+            *next = f;
+        else
+            stel__ready(f);
+    }
+    return state != STEL__WORD_IDLE;
+}
+
+/* Who learns of the end: the two sequences are drawn in life.c. The joiner, if it is to be run next, or NULL. */
+static inline stel__fiber *complete(stel__worker *w, stel__fiber *f, int result) {
+    stel__worker_counters *c = &w->counters;
+    f->result = result;
+    int64_t age = w->now - stel__load_relaxed(&f->created);
+    if (age > 0) stel__count(&c->duration_ns, (uint64_t)age);
+    if (STEL__UNLIKELY(result < 0)) stel__count(&c->failed, 1);
+    if (STEL__UNLIKELY(stel__fiber_flags(f) & STEL_BACKGROUND))
+        stel__count(&c->executed_background, 1); /* before executed */
+    stel__scope_link *scope = STEL__UNLIKELY(f->extra != NULL) ? stel__child_ending(f, result) : NULL;
+    /* Before the joiner can know; pairs with stel__sched_live. The scheduler is not gone with its last fiber: it ends
+     * after its workers' threads. */
+    stel__store_release(&c->executed, stel__load_relaxed(&c->executed) + 1);
+    stel__fiber *next = NULL;
+    uint64_t joiner = stel__load_acquire(&f->joiner);
+    if (joiner == STEL__JOINER_NONE || (joiner != STEL__JOINER_DETACHED && !wake_joiner(w, joiner, &next))) {
+        joiner = stel__xchg_acq_rel(&f->joiner, STEL__JOINER_ENDED);
+        if (joiner > STEL__JOINER_DETACHED) (void)wake_joiner(w, joiner, &next);
+    }
+    if (joiner == STEL__JOINER_DETACHED) stel__block_put(&w->blocks, f); /* nobody changes that any more */
+    if (STEL__UNLIKELY(scope != NULL)) scope->ops->ended(scope);
+    return next;
+}
+
+void stel__fiber_complete(stel__worker *w, stel__fiber *f, int result) {
+    stel__fiber *joiner = complete(w, f, result);
+    if (joiner) stel__ready(joiner);
+}
+
+/* What may wait, and so end on another worker, comes first. The worker that f ends on. */
+static inline stel__worker *wind_up(stel__fiber *f) {
     if (STEL__UNLIKELY(f->extra != NULL)) {
         if (f->extra->scopes) stel__scope_left_open(f);
         stel__waiter_end(&f->waiter);
         stel__locals_destroy(f); /* may wait */
     }
     if (STEL__UNLIKELY(stel__load_relaxed(&f->wheel))) stel__wheel_disarm(stel__wheel_of, f);
-    stel__worker *w = *worker = stel__worker_self();
+    stel__worker *w = stel__worker_self();
     if (STEL__UNLIKELY(!w)) stel__die("a fiber returns in the child of a fork: it must exec or _exit there");
+    return w;
+}
+
+/* The end of a fiber, but for the switch: the context that goes on. The block is given up before that, so that a joiner
+ * that becomes runnable is the next to run; what is still in use, the stack, is remembered in the worker. */
+static inline stel__context *end_on(stel__worker *w, stel__fiber *f, int result) {
     /* By stel_exit out of a catch block: what it held is lost, as its frames are, and nobody else's. */
     if (STEL__UNLIKELY(w->exceptions != NULL)) *w->exceptions = (stel__exceptions){ NULL, 0 };
     w->dying_stack = f->stack;
@@ -316,18 +354,16 @@ static stel__fiber *end_of(stel__worker **worker, stel__fiber *f, int result) {
     w->dying_sanitizer = f->sanitizer;
 #endif
     if (STEL__UNLIKELY(stel__fiber_flags(f) & STEL_FP_ENVIRONMENT)) leave_fp(w, NULL); /* its words die with it */
-    stel__fiber *to = stel__fiber_complete(w, f, result);
+    stel__fiber *to = complete(w, f, result);
     if (!to) to = stel__worker_pick(w);
     w->after = STEL__AFTER_END;
-    return to;
+    return set_out(w, NULL, to);
 }
 
 /* From any depth. */
 STEL__NOIPA void stel__fiber_end(stel__fiber *f, int result) {
-    stel__worker *w;
-    stel__fiber *to = end_of(&w, f, result);
-    stel__context *on = set_out(w, NULL, to);
-    stel__context_switch(&w->nowhere, on, w);
+    stel__worker *w = wind_up(f);
+    stel__context_switch(&w->nowhere, end_on(w, f, result), w);
     __builtin_unreachable();
 }
 
@@ -336,9 +372,8 @@ static inline stel__context_exit fiber_end(stel__fiber *f, int result) {
 #ifdef STEL__SANITIZED
     stel__fiber_end(f, result);
 #else
-    stel__worker *w;
-    stel__fiber *to = end_of(&w, f, result);
-    return (stel__context_exit){ set_out(w, NULL, to), w };
+    stel__worker *w = wind_up(f);
+    return (stel__context_exit){ end_on(w, f, result), w };
 #endif
 }
 

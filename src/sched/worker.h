@@ -85,6 +85,7 @@ struct stel__worker {
     bool fp_unsettled;            /* those in the CPU may not be the running fiber's */
     stel__exceptions *exceptions; /* of the thread; only a fiber that runs has any. NULL: there is no C++ here */
     bool searching;               /* counted in sched->searching */
+    bool thief, stole;            /* counted in sched->thieves; since the last look around */
     bool halted;
     stel__stack_cache stacks;
     stel__free_blocks blocks;
@@ -145,6 +146,7 @@ struct stel__sched {
 
     /* atomic */
     STEL__ALIGNED(STEL__CACHE_LINE) _Atomic int sleeping; /* workers whose sleep is not AWAKE */
+    _Atomic int thieves;                                  /* workers that steal: deque.h */
     _Atomic int searching; /* workers that look for something to steal, or have been woken to do so */
     _Atomic bool halt, closed, guard_asleep;
     void (*_Atomic on_empty)(void *context);                      /* NULL: nobody asks */
@@ -183,15 +185,32 @@ static inline stel__fiber *stel__worker_current(const stel__worker *w) {
 void stel__worker_leave(stel__worker *w, enum stel__after after); /* run another fiber; returns when resumed */
 /* The same, with a successor that may be run at once. */
 void stel__worker_leave_to(stel__worker *w, enum stel__after after, stel__fiber *to);
-/* May the worker run what is at hand without asking its queues? Then it counts as a dispatch. */
-bool stel__worker_may_hand_over(stel__worker *w);
-bool stel__worker_take_unborn(stel__worker *w, stel__fiber *f); /* f is its newest spawn: it is taken, with a stack */
-void stel__worker_run(stel__worker *w, stel__fiber *f);         /* from the idle loop */
-stel__fiber *stel__worker_pick(stel__worker *w); /* the next fiber, its stack bound; NULL: nothing here */
+void stel__worker_run(stel__worker *w, stel__fiber *f); /* from the idle loop */
+stel__fiber *stel__worker_pick(stel__worker *w);        /* the next fiber, its stack bound; NULL: nothing here */
 STEL_NORETURN void stel__fiber_end(stel__fiber *f, int result);
+void stel__fiber_complete(stel__worker *w, stel__fiber *f,
+                          int result);                      /* tell the joiner; the block is gone after it */
 bool stel__worker_bind(stel__worker *w, stel__fiber *f);    /* the first run: a stack, and a context on it */
 bool stel__worker_can_run(stel__worker *w, stel__fiber *f); /* the same; false: it starves */
 void stel__worker_look_around(stel__worker *w);             /* clock and timers, and a poll that does not block */
+
+/* May the worker run what is at hand without asking its queues? Then it counts as a dispatch. */
+static inline bool stel__worker_may_hand_over(stel__worker *w) {
+    uint32_t levels = stel__load_relaxed(&w->levels.bitmap) | stel__load_relaxed(&w->pinned.bitmap);
+    if (w->until_check <= 1 || w->streak >= STEL__STREAK_MAX || levels || stel__load_relaxed(&w->next)) return false;
+    w->until_check--;
+    w->streak++;
+    return true;
+}
+static inline stel__fiber *stel__worker_take_newest(stel__worker *w) {
+    return stel__deque_take(&w->spawns, w->sched->alone ? NULL : &w->sched->thieves);
+}
+/* f is the worker's newest spawn, and it may be run at once: it is taken, with a stack. */
+static inline bool stel__worker_take_unborn(stel__worker *w, stel__fiber *f) {
+    if (stel__deque_newest(&w->spawns) != f || !stel__worker_may_hand_over(w)) return false;
+    if (stel__worker_take_newest(w) != f) return false; /* a thief was faster: then it was the last */
+    return stel__worker_can_run(w, f);
+}
 
 /* starve.c */
 STEL__COLD void stel__starve(stel__worker *w, stel__fiber *f); /* there is no stack for f */
@@ -213,6 +232,7 @@ static inline uint64_t stel__worker_backlog(const stel__worker *w) {
 }
 
 /* idle.c */
+void stel__worker_stop_stealing(stel__worker *w);
 void *stel__worker_main(void *worker);
 bool stel__poll_claim(stel__poll_point *p, int who);
 void stel__poll_release(stel__poll_point *p, int64_t now);
@@ -224,11 +244,9 @@ void stel__sched_check_empty(stel__sched *s); /* tell who asked if no counted fi
 uint64_t stel__sched_executed(stel__sched *s);
 
 /* life.c, local.c, child.c */
-/* Tell the joiner; the block is gone after it. The joiner, if it is to be run next, or NULL. */
-stel__fiber *stel__fiber_complete(stel__worker *w, stel__fiber *f, int result);
+stel__scope_link *stel__child_ending(stel__fiber *f, int result); /* frees f's extra. Its scope, or NULL */
 int stel__fiber_cancel(stel_fiber handle, unsigned depth);        /* stel_cancel; depth: of scopes within scopes */
 void stel__scopes_cancel(stel_fiber handle, unsigned depth);      /* the children in all its scopes */
-stel__scope_link *stel__child_ending(stel__fiber *f, int result); /* frees f's extra. Its scope, or NULL */
 STEL_NORETURN STEL__COLD void stel__scope_left_open(const stel__fiber *f);
 extern _Atomic unsigned stel__inherited_keys;                            /* how many there are; only grows */
 int stel__locals_inherit(stel__fiber *child, const stel__fiber *parent); /* child has an extra. 0 or -ENOMEM */

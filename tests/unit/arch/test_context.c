@@ -44,14 +44,13 @@ static void *go(flow *to, void *word) {
     return go_from(current, to, word, false);
 }
 
-static bool ends_by_switch; /* else by returning; sanitizers want a switch */
-
 static stel__context_exit flow_entry(void *word) {
     flow *self = current;
     stel__sanitize_after_switch(&self->sanitizer, NULL);
     self->body(self, word);
     self->ended = true;
-#ifndef STEL__SANITIZED
+#ifndef STEL__SANITIZED /* which want a switch */
+    static bool ends_by_switch;
     ends_by_switch = !ends_by_switch;
     if (!ends_by_switch) {
         current = &home;

@@ -142,12 +142,14 @@ END_TEST
 
 /* ---- deque ---- */
 
+static _Atomic int thieves; /* as sched.thieves: who steals is counted, and has passed a heavy fence since */
+
 START_TEST(deque_alone_and_not) {
     for (int alone = 0; alone < 2; alone++) {
         static stel__deque d; /* AddressSanitizer's frames are less aligned than its type */
         bool again = false;
         ck_assert_int_eq(stel__deque_init(&d, 4), 0);
-        ck_assert_ptr_null(stel__deque_take(&d, alone));
+        ck_assert_ptr_null(stel__deque_take(&d, alone ? NULL : &thieves));
         ck_assert_ptr_null(stel__deque_take_oldest(&d, alone));
         ck_assert_ptr_null(stel__deque_steal(&d, &again));
         ck_assert(!again);
@@ -158,17 +160,18 @@ START_TEST(deque_alone_and_not) {
         for (uintptr_t i = 1; i <= 100; i++) { /* the oldest ones, two ways; and the newest */
             ck_assert_ptr_eq(stel__deque_take_oldest(&d, alone), token(2 * i - 1));
             ck_assert_ptr_eq(stel__deque_steal(&d, &again), token(2 * i));
-            ck_assert_ptr_eq(stel__deque_take(&d, alone), token(1001 - i));
+            ck_assert_ptr_eq(stel__deque_take(&d, alone ? NULL : &thieves), token(1001 - i));
         }
         ck_assert_int_eq(stel__deque_size(&d), 700);
         for (uintptr_t i = 900; i > 200; i--)
-            ck_assert_ptr_eq(stel__deque_take(&d, alone), token(i));
-        ck_assert_ptr_null(stel__deque_take(&d, alone));
+            ck_assert_ptr_eq(stel__deque_take(&d, alone ? NULL : &thieves), token(i));
+        ck_assert_ptr_null(stel__deque_take(&d, alone ? NULL : &thieves));
         ck_assert_int_eq(stel__deque_size(&d), 0);
         /* Round and round without growing: positions only ever rise. */
         for (uintptr_t i = 1; i < 5000; i++) {
             ck_assert(stel__deque_push(&d, token(i)));
-            ck_assert_ptr_eq(i % 2 ? stel__deque_take(&d, alone) : stel__deque_take_oldest(&d, alone), token(i));
+            ck_assert_ptr_eq(i % 2 ? stel__deque_take(&d, alone ? NULL : &thieves) : stel__deque_take_oldest(&d, alone),
+                             token(i));
         }
         ck_assert(!again);
         stel__deque_destroy(&d);
@@ -196,7 +199,7 @@ START_TEST(deque_random) {
             model[tail++ % MOST] = next++;
             break;
         case 2:
-            f = stel__deque_take(&d, alone);
+            f = stel__deque_take(&d, alone ? NULL : &thieves);
             ck_assert_ptr_eq(f, tail > head ? token(model[--tail % MOST]) : NULL);
             break;
         case 3:
@@ -229,8 +232,14 @@ static void *thief(void *arg) {
     uintptr_t last = 0;
     unsigned nothing = 0;
     (void)arg;
-    for (;;) {
+    enum { EPISODE = 64 }; /* then it stops stealing for a moment: owners are light again */
+    for (unsigned n = 0;; n++) {
         bool again = false, over = is_raised(&chase.over);
+        if (n % EPISODE == 0) {
+            if (n) stel__sub_seq_cst(&thieves, 1);
+            stel__add_seq_cst(&thieves, 1);
+            stel__fence_heavy();
+        }
         const stel__fiber *f = stel__deque_steal(&chase.deque, &again);
         if (f) {
             /* The owner pushes rising numbers, and thieves take from the old end. */
@@ -238,6 +247,7 @@ static void *thief(void *arg) {
             last = number(f);
             note(f);
         } else if (over && !again) {
+            stel__sub_seq_cst(&thieves, 1);
             return NULL;
         } else if (!again && ++nothing % 256 == 0) {
             sched_yield(); /* seldom: the races are where it is almost empty */
@@ -251,26 +261,26 @@ static void own(uint64_t state, uint32_t burst) {
         for (uint32_t k = 1 + test_random(&state, burst); k > 0 && next < chase.n; k--)
             FIBER_ASSERT(stel__deque_push(&chase.deque, token(next++)));
         for (uint32_t k = test_random(&state, burst + 2) + (burst == 1); k > 0; k--) {
-            const stel__fiber *f = test_random(&state, 3) ? stel__deque_take(&chase.deque, false)
+            const stel__fiber *f = test_random(&state, 3) ? stel__deque_take(&chase.deque, &thieves)
                                                           : stel__deque_take_oldest(&chase.deque, false);
             if (f) note(f);
         }
     }
-    for (const stel__fiber *f; (f = stel__deque_take(&chase.deque, false));)
+    for (const stel__fiber *f; (f = stel__deque_take(&chase.deque, &thieves));)
         note(f);
 }
 
-static void run_chase(int thieves, uint32_t burst) {
+static void run_chase(int count, uint32_t burst) {
     pthread_t t[4];
     chase.n = (size_t)test_scale(400000);
     chase.seen = calloc(chase.n, sizeof *chase.seen);
     atomic_store(&chase.over, 0);
     ck_assert_int_eq(stel__deque_init(&chase.deque, 2), 0); /* it grows under the thieves' hands */
-    for (int i = 0; i < thieves; i++)
+    for (int i = 0; i < count; i++)
         t[i] = beside(thief, NULL);
     own(test_seed() + burst, burst);
     raise_flag(&chase.over);
-    for (int i = 0; i < thieves; i++)
+    for (int i = 0; i < count; i++)
         pthread_join(t[i], NULL);
     for (size_t i = 0; i < chase.n; i++)
         ck_assert_int_eq(atomic_load(&chase.seen[i]), 1);
@@ -279,6 +289,7 @@ static void run_chase(int thieves, uint32_t burst) {
 }
 
 START_TEST(deque_thieves) {
+    stel__fence_init();
     run_chase(1, 1);
     run_chase(3, 2);
     run_chase(2, 300);

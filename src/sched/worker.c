@@ -36,8 +36,9 @@ enum { NEGLECTED_QUEUES = 5 };
 #define THREAD_TICKET (UINT64_C(1) << STEL__INDEX_BITS) /* a ticket's waiter is a thread */
 
 /* The oldest spawn is the root of the largest part of a tree that is still to come: each one that is run before its time
- * adds its own depth of stacks. So how often is a matter of time, not of dispatches. */
-enum { OLDEST_SPAWN_NS = 1000000 };
+ * adds its own depth of stacks. So its turns are rare, one in so many of the periodic ones. (By dispatches, not by the clock:
+ * a seeded run is to be the same whatever the time.) */
+enum { OLDEST_SPAWN_TURNS = 32 };
 
 __thread stel__worker *stel__worker_tls;
 
@@ -190,9 +191,7 @@ STEL__NOINLINE static stel__fiber *pick_periodic(stel__worker *w) {
             f = stel__inject_pop(&s->inject);
             break;
         case 1:
-            if (w->now < w->oldest_due) break;
-            w->oldest_due = w->now + OLDEST_SPAWN_NS;
-            f = stel__deque_take_oldest(&w->spawns, s->alone);
+            if (w->oldest_turn++ % OLDEST_SPAWN_TURNS == 0) f = stel__deque_take_oldest(&w->spawns, s->alone);
             break;
         case 2:
             f = stel__deque_take_oldest(&w->ring, s->alone);

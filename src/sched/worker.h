@@ -71,7 +71,7 @@ struct stel__worker {
     uint32_t neglected, neglected_level; /* whose turn it is in pick_periodic */
     bool pinned_turn;                    /* pinned fibers and the ring take turns */
     int64_t now;                         /* the cached clock */
-    int64_t oldest_due;                  /* when the oldest spawn has its turn again */
+    uint32_t oldest_turn;                /* when the oldest spawn has its turn again: pick_periodic */
     int64_t timer_woke;                  /* when a sleep was ended by a timer last */
     int64_t spin_at, spin_rest;          /* not to spin before; how long it rested from it last */
     enum stel__after after;

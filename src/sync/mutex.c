@@ -159,9 +159,10 @@ static STEL__NOINLINE void unlock_slow(stel__mutex *m, const stel__waiter *w) {
 void stel_mutex_lock(stel_mutex *mutex) {
     stel__mutex *m = mutex_of(mutex);
     stel__waiter *w = stel__waiter_need("stel_mutex_lock");
-    uint32_t free = 0;
+    uint32_t s = stel__load_relaxed(&m->word);
     /* acquire: pairs with the release in unlock */
-    if (STEL__UNLIKELY(!stel__cas_acquire(&m->word, &free, stel__mutex_held_word(w)))) lock_slow(m, w);
+    if (STEL__UNLIKELY((s & STEL__MUTEX_LOCKED) || !stel__cas_acquire(&m->word, &s, s | stel__mutex_held_word(w))))
+        lock_slow(m, w);
 }
 
 int stel_mutex_try_lock(stel_mutex *mutex) {
@@ -174,7 +175,8 @@ int stel_mutex_try_lock(stel_mutex *mutex) {
 void stel_mutex_unlock(stel_mutex *mutex) {
     stel__mutex *m = mutex_of(mutex);
     stel__waiter *w = stel__waiter_need("stel_mutex_unlock");
-    uint32_t held = stel__mutex_held_word(w);
+    uint32_t s = stel__load_relaxed(&m->word), flags = s & (STEL__MUTEX_WAITERS | STEL__MUTEX_WOKEN);
+    bool nobody_to_wake = (s & ~flags) == stel__mutex_held_word(w) && flags != STEL__MUTEX_WAITERS;
     /* release: pairs with the acquire in lock. The last touch: from here on it may be somebody else's, or gone. */
-    if (STEL__UNLIKELY(!stel__cas_release(&m->word, &held, 0))) unlock_slow(m, w);
+    if (STEL__UNLIKELY(!nobody_to_wake || !stel__cas_release(&m->word, &s, flags))) unlock_slow(m, w);
 }

@@ -5,6 +5,7 @@
  *   stel__context_make   prepare one that will call entry(word) on the given stack
  *   stel__context_switch leave the running one in *from, go on with *to. word travels along: it is what the resumed
  *                        side gets back from its own stel__context_switch, or as entry's argument.
+ *   stel__context_stack_pointer   where the stack of one that does not run ends: for prefetching, as it may begin to run
  *   stel__context_exit   what an entry returns: who goes on, and with which word. Its own context is gone then. An end that
  *                        returns leaves the CPU's return stack as the beginning found it, so that who goes on, mostly
  *                        who switched to the beginning, returns as predicted. An end by a switch leaves the frames of

@@ -10,6 +10,10 @@ typedef struct stel__context {
     void *word; /* on its way to this context */
 } stel__context;
 
+static inline const void *stel__context_stack_pointer(const stel__context *c) {
+    return stel__load_relaxed((void *const _Atomic *)&c->fcontext);
+}
+
 struct stel__fcontext_transfer {
     void *fcontext;
     void *data;

@@ -23,6 +23,11 @@ typedef struct stel__context {
     void *ip, *sp, *fp;
 } stel__context;
 
+/* Where its stack ends now, if it does not run. */
+static inline const void *stel__context_stack_pointer(const stel__context *c) {
+    return stel__load_relaxed((void *const _Atomic *)&c->sp);
+}
+
 /* context_riscv64.S: calls the entry whose address waits on the stack, with a0 as it comes, and goes on as it says; ends every
  * backtrace. */
 extern void stel__context_start(void);

@@ -20,6 +20,11 @@ typedef struct stel__context {
     void *ip, *sp, *fp;
 } stel__context;
 
+/* Where its stack ends now, if it does not run. */
+static inline const void *stel__context_stack_pointer(const stel__context *c) {
+    return stel__load_relaxed((void *const _Atomic *)&c->sp);
+}
+
 /* context_x86_64.S: calls the entry whose address waits on the stack, with rdi as it comes, and goes on as it says; ends every
  * backtrace. */
 extern void stel__context_start(void);

@@ -40,6 +40,8 @@ enum { NEGLECTED_QUEUES = 5 };
  * a seeded run is to be the same whatever the time.) */
 enum { OLDEST_SPAWN_TURNS = 32 };
 
+enum { BLOCK_AHEAD = 4, STACK_AHEAD = 1 }; /* turns: fetch_ahead */
+
 __thread stel__worker *stel__worker_tls;
 
 stel__worker *stel__worker_self(void) {
@@ -223,6 +225,24 @@ static stel__fiber *take_levels(stel__worker *w, uint32_t wanted) {
     return f;
 }
 
+/* With many fibers on the ring each one's block and the top of its stack have left the cache by the time that it has its
+ * turn. So they are asked for ahead: first the block, and some turns later, when that is there, the stack that it points
+ * at. Only a hint: thieves may take the fibers meanwhile. */
+static inline void fetch_ahead(const stel__deque *ring) {
+#ifndef STEL__TSAN
+    int64_t top = stel__load_relaxed(&ring->top);
+    if (stel__load_relaxed(&ring->bottom) - top <= BLOCK_AHEAD) return;
+    const stel__deque_array *a = stel__load_relaxed(&ring->array);
+    const char *block = (const char *)stel__load_relaxed(&a->slot[(top + BLOCK_AHEAD) & a->mask]);
+    __builtin_prefetch(block);
+    __builtin_prefetch(block + STEL__CACHE_LINE);
+    const stel__fiber *soon = stel__load_relaxed(&a->slot[(top + STACK_AHEAD) & a->mask]);
+    __builtin_prefetch(stel__context_stack_pointer(&soon->at.context));
+#else
+    (void)ring; /* it would see a read beside a thief's write */
+#endif
+}
+
 static stel__fiber *pick_any(stel__worker *w) {
     stel__fiber *f;
     bool alone = w->sched->alone;
@@ -238,7 +258,10 @@ static stel__fiber *pick_any(stel__worker *w) {
     if (STEL__UNLIKELY(levels & LEVELS_NORMAL) && (w->pinned_turn = !w->pinned_turn) &&
         (f = take_levels(w, LEVELS_NORMAL)))
         return f;
-    if ((f = stel__deque_take_oldest(&w->ring, alone))) return f;
+    if ((f = stel__deque_take_oldest(&w->ring, alone))) {
+        fetch_ahead(&w->ring);
+        return f;
+    }
     if ((f = take_next(w)) || (f = stel__worker_take_newest(w))) return f;
     if (levels && (f = take_levels(w, ~0u))) return f;
     if (stel__inject_size(&w->sched->inject) && (f = stel__inject_pop(&w->sched->inject))) return f;

@@ -87,6 +87,18 @@ static bool guard_own(stel__sched *s, int64_t now, int64_t tick_ns) {
     return needed;
 }
 
+/* Where fibers hold their workers for long, 61 dispatches are a long time as well: what waits in the injection queue, often
+ * because we have put it there, is looked at after the next one. The worker counts without a swap, so a store of ours may
+ * be lost; there is another tick. */
+static void hurry(stel__sched *s) {
+    for (int i = 0; i < s->worker_count; i++) {
+        stel__worker *w = s->worker[i];
+        if (stel__is_asleep(stel__load_relaxed(&w->sleep))) continue;
+        stel__store_relaxed(&w->look_soon, true);
+        stel__store_relaxed(&w->until_check, 1u);
+    }
+}
+
 enum stel__tick stel__sched_tick(stel__sched *s, int64_t now, int64_t tick_ns) {
     bool all_asleep = true, needed = false, backlog = stel__inject_size(&s->inject) > 0;
     for (int i = 0; i < s->worker_count; i++) {
@@ -105,6 +117,7 @@ enum stel__tick stel__sched_tick(stel__sched *s, int64_t now, int64_t tick_ns) {
         polled = guard_own(s, now, tick_ns);
     if (all_asleep && polled) return STEL__TICK_NEEDED;
     needed |= polled;
+    if (stel__inject_size(&s->inject) > 0) hurry(s);
     if (backlog && stel__load_relaxed(&s->sleeping) && !stel__load_relaxed(&s->searching)) {
         stel__wake_searcher(s);
         needed = true;

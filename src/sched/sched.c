@@ -44,7 +44,7 @@ static stel__worker *worker_new(stel__sched *s, int id, uint64_t seed) {
     if (!w) return NULL;
     w->sched = s;
     w->id = id;
-    w->until_check = STEL__CHECK_INTERVAL;
+    stel__store_relaxed(&w->until_check, STEL__CHECK_INTERVAL);
     w->now = stel__clock_now();
     w->seen_victim = -1;
     stel__oracle_seed(&w->oracle, seed + (uint64_t)id);

@@ -113,8 +113,9 @@ static inline void finish(stel__worker *w) {
     }
 }
 
-/* Before every switch. from and to: fibers, or NULL for the worker's own context. The context that goes on. */
-static inline stel__context *set_out(stel__worker *w, stel__fiber *from, stel__fiber *to) {
+/* Before every switch. from and to: fibers, or NULL for the worker's own context. The context that goes on. Always inline,
+ * as ThreadSanitizer keeps each fiber's calls and returns: nothing may return between telling it of the switch and that. */
+STEL__ALWAYS_INLINE stel__context *set_out(stel__worker *w, stel__fiber *from, stel__fiber *to) {
     unsigned flags = (from ? stel__fiber_flags(from) : 0u) | (to ? stel__fiber_flags(to) : 0u);
     if (STEL__UNLIKELY(flags & STEL_FP_ENVIRONMENT)) leave_fp(w, from);
     stel__store_relaxed(&w->running, to);
@@ -178,7 +179,7 @@ static stel__fiber *take_neglected_level(stel__worker *w) {
  * one is asked last, as each alone could starve the others. */
 STEL__NOINLINE static stel__fiber *pick_periodic(stel__worker *w) {
     stel__sched *s = w->sched;
-    w->until_check = STEL__CHECK_INTERVAL;
+    stel__store_relaxed(&w->until_check, STEL__CHECK_INTERVAL);
     stel__fiber *running = stel__worker_current(w), *f = NULL;
     bool ended;
     stel__store_relaxed(&w->running,
@@ -187,6 +188,10 @@ STEL__NOINLINE static stel__fiber *pick_periodic(stel__worker *w) {
     stel__store_relaxed(&w->running, running);
     if (STEL__UNLIKELY(w->thief) && !w->stole) stel__worker_stop_stealing(w);
     w->stole = false;
+    if (STEL__UNLIKELY(stel__load_relaxed(&w->look_soon))) {
+        stel__store_relaxed(&w->look_soon, false);
+        f = stel__inject_pop(&s->inject);
+    }
     for (int i = 0; i < NEGLECTED_QUEUES && !f; i++) {
         switch (w->neglected++ % NEGLECTED_QUEUES) {
         case 0:
@@ -246,7 +251,9 @@ static inline void fetch_ahead(const stel__deque *ring) {
 static stel__fiber *pick_any(stel__worker *w) {
     stel__fiber *f;
     bool alone = w->sched->alone;
-    if (STEL__UNLIKELY(--w->until_check == 0) && (f = pick_periodic(w))) return f;
+    uint32_t left = stel__load_relaxed(&w->until_check) - 1;
+    stel__store_relaxed(&w->until_check, left);
+    if (STEL__UNLIKELY(left == 0) && (f = pick_periodic(w))) return f;
     uint32_t levels = stel__load_relaxed(&w->levels.bitmap) | stel__load_relaxed(&w->pinned.bitmap);
     if (STEL__UNLIKELY(levels & LEVELS_URGENT) && (f = take_levels(w, LEVELS_URGENT))) return f;
     if (STEL__LIKELY(w->streak < STEL__STREAK_MAX)) {
@@ -368,7 +375,7 @@ static inline stel__worker *wind_up(stel__fiber *f) {
 
 /* The end of a fiber, but for the switch: the context that goes on. The block is given up before that, so that a joiner
  * that becomes runnable is the next to run; what is still in use, the stack, is remembered in the worker. */
-static inline stel__context *end_on(stel__worker *w, stel__fiber *f, int result) {
+STEL__ALWAYS_INLINE stel__context *end_on(stel__worker *w, stel__fiber *f, int result) {
     /* By stel_exit out of a catch block: what it held is lost, as its frames are, and nobody else's. */
     if (STEL__UNLIKELY(w->exceptions != NULL)) *w->exceptions = (stel__exceptions){ NULL, 0 };
     w->dying_stack = f->stack;

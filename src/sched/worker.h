@@ -66,7 +66,7 @@ struct stel__worker {
 
     /* the worker's thread only */
     _Atomic(stel__fiber *) running; /* stel__worker_current; the poller thread looks, too */
-    uint32_t until_check;           /* dispatches left before the next look around */
+    _Atomic uint32_t until_check;   /* dispatches left before the next look around; the tick may make it the next one */
     uint32_t streak;
     uint32_t neglected, neglected_level; /* whose turn it is in pick_periodic */
     bool pinned_turn;                    /* pinned fibers and the ring take turns */
@@ -108,6 +108,8 @@ struct stel__worker {
     /* under the scheduler's starved_lock */
     stel__fifo starved;            /* those that must run here */
     _Atomic uint32_t starved_here; /* how many; read by anybody */
+
+    _Atomic bool look_soon; /* set by the tick: something waits in the injection queue that came late already */
 
     /* others wake */
     STEL__ALIGNED(STEL__CACHE_LINE) stel__futex sleep; /* enum stel__sleep_mode */
@@ -197,8 +199,9 @@ void stel__worker_look_around(stel__worker *w);             /* clock and timers,
 /* May the worker run what is at hand without asking its queues? Then it counts as a dispatch. */
 static inline bool stel__worker_may_hand_over(stel__worker *w) {
     uint32_t levels = stel__load_relaxed(&w->levels.bitmap) | stel__load_relaxed(&w->pinned.bitmap);
-    if (w->until_check <= 1 || w->streak >= STEL__STREAK_MAX || levels || stel__load_relaxed(&w->next)) return false;
-    w->until_check--;
+    uint32_t left = stel__load_relaxed(&w->until_check);
+    if (left <= 1 || w->streak >= STEL__STREAK_MAX || levels || stel__load_relaxed(&w->next)) return false;
+    stel__store_relaxed(&w->until_check, left - 1);
     w->streak++;
     return true;
 }

@@ -2,6 +2,7 @@
  * turn. A victim raises a flag when it has had its turns; the others go on until they see it. If the victim starves,
  * the test does not end, and libcheck ends it. And the order of priorities. */
 #include "room.h"
+#include "sched/worker.h"
 
 static flag done;
 static uint64_t noise; /* turns of those that never stop; one worker, so it needs no care */
@@ -196,6 +197,43 @@ START_TEST(a_sleeper) {
 }
 END_TEST
 
+/* Beside fibers whose turns are long it is not dispatches that count: the poller thread sees the timer pass, and has the
+ * worker look. Turns are long by the CPU's time, so a busy machine gives the poller thread no less of a chance. Without it
+ * the sleeper waits for 61 turns each time. */
+enum { LONG_TURN_NS = 2000000, NAPS = 12 };
+
+static int hold_on(void *arg) {
+    (void)arg;
+    for (; !is_raised(&done); noise++) {
+        int64_t end = stel__clock_thread(pthread_self()) + LONG_TURN_NS;
+        while (stel__clock_thread(pthread_self()) < end)
+            ;
+        stel_yield();
+    }
+    return 0;
+}
+
+static int nap_beside_long_turns(void *arg) {
+    stel_fiber f[2];
+    (void)arg;
+    atomic_store(&done, 0);
+    noise = 0;
+    for (int i = 0; i < 2; i++)
+        f[i] = spawn(hold_on, NULL);
+    for (int i = 0; i < NAPS; i++)
+        FIBER_OK(stel_sleep(STEL_MS(1)));
+    FIBER_ASSERT(noise < NAPS * STEL__CHECK_INTERVAL / 2);
+    raise_flag(&done);
+    for (int i = 0; i < 2; i++)
+        FIBER_ASSERT_EQ(join(f[i]), 0);
+    return 0;
+}
+
+START_TEST(a_sleeper_beside_long_turns) {
+    ck_assert_int_eq(run_in_runtime(1, nap_beside_long_turns, NULL), 0);
+}
+END_TEST
+
 START_TEST(the_least_urgent) {
     among(take_turns, (stel_spawn_options){ .priority = 3 }, 5, 0);
 }
@@ -327,5 +365,6 @@ START_TEST(changed_on_the_way) {
 }
 END_TEST
 
-TEST_MAIN("sched/fairness", a_yielder, a_sleeper, the_least_urgent, the_least_urgent_pinned, a_pinned_one,
-          the_oldest_spawn, one_from_outside, the_most_urgent_first, first_come_first_served, changed_on_the_way)
+TEST_MAIN("sched/fairness", a_yielder, a_sleeper, a_sleeper_beside_long_turns, the_least_urgent,
+          the_least_urgent_pinned, a_pinned_one, the_oldest_spawn, one_from_outside, the_most_urgent_first,
+          first_come_first_served, changed_on_the_way)

@@ -1,27 +1,14 @@
-"""What the suite runs: one Row a workload and size, with the runtimes that take part, what is shown of it, and the
-targets. workloads/README.md describes each workload; here are only sizes and figures.
-
-A row names for each runtime the parameters that differ from the row's own ({} when none do), or, as a Not, why it does
-not take part. A peer that does fewer operations (a thread is a hundred times as slow as a fiber) is still comparable:
-what is shown is always the figure of one operation.
+"""What the suite runs: one Row a workload and size, what is shown of it, and the targets. workloads/README.md describes each
+workload, peers.py says who takes part; here are only sizes and figures.
 
 A target is (id of TARGETS, comparison, number[, peer[, how]]). Without a peer the number stands for itself; with one it
 is a factor of that peer's figure in the same run, or, with how == "+", that figure plus the number.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-RUNTIMES = ("stellane", "go", "boost", "pthread", "pool", "raw", "raw-spin", "inline", "fcontext")
-GIB = 1 << 30
-
-
-@dataclass(frozen=True)
-class Not:
-    """A runtime that does not take part; full: not in the quick run, memory: only with so many bytes to spare."""
-    reason: str
-    full: bool = False
-    memory: int = 0
-    params: dict = field(default_factory=dict)
+from . import peers
+from .peers import GIB
 
 
 @dataclass(frozen=True)
@@ -39,15 +26,15 @@ class Row:
     id: str
     group: str
     workload: str
-    runtimes: dict
     metrics: tuple
+    runtimes: dict = field(default_factory=dict)  # filled in by rows()
     peer: str = "go"
     workers: int = 1
     params: dict = field(default_factory=dict)
     full: dict = field(default_factory=dict)  # parameters of the full run
     checksum: object = None  # of the parameters; None: the driver's own checks are all there is
     at_least: bool = False  # the checksum is a lower bound
-    kind: str = "driver"  # or "echo", "startup"
+    kind: str = "driver"  # or "echo", "served", "startup"
     repetitions: int = 3
     full_repetitions: int = 9
     full_only: bool = False
@@ -81,15 +68,13 @@ def fibonacci(n):
     return a
 
 
-
 def switch_rows():
     for depth in (1, 4, 8):
         for fibers in (2, 1000):
             targets = ()
             if depth == 4 and fibers == 1000:
                 targets = (("P1", "<=", 9), ("P1", "<=", 0.25, "fcontext"))
-            yield Row(id="switch-d%d-%d" % (depth, fibers), group="switch", workload="switch",
-                      runtimes={"stellane": {}, "inline": {}, "fcontext": {}}, peer="fcontext",
+            yield Row(id="switch-d%d-%d" % (depth, fibers), group="switch", workload="switch", peer="fcontext",
                       params={"depth": depth, "fibers": fibers, "ops": 3000000}, full={"ops": 20000000},
                       checksum=lambda p: 2 * p["depth"] * p["ops"],
                       metrics=(Metric("time", "depth %d, %s contexts" % (depth, format(fibers, ",")), "ns",
@@ -99,7 +84,6 @@ def switch_rows():
 def yield_rows():
     for fibers, target in ((2, 12), (1000, 13)):
         yield Row(id="yield-%d" % fibers, group="fibers", workload="yield",
-                  runtimes={"stellane": {}, "go": {}, "boost": {}, "pthread": {"ops": 200000}},
                   params={"fibers": fibers, "ops": 5000000}, full={"ops": 20000000},
                   checksum=lambda p: p["ops"] // p["fibers"] * p["fibers"],
                   metrics=(Metric("time", "yield, %s fibers, 1w" % format(fibers, ","), "ns",
@@ -109,35 +93,26 @@ def yield_rows():
 def spawn_rows():
     for workers, target in ((1, 40), (2, 90)):
         yield Row(id="spawn-join-%dw" % workers, group="fibers", workload="spawn-join", workers=workers,
-                  runtimes={"stellane": {}, "go": {}, "boost": {}, "pthread": {"ops": 10000}},
                   params={"ops": 1000000}, full={"ops": 5000000},
                   checksum=lambda p: low_bits_sum(p["ops"]),
                   metrics=(Metric("time", "spawn + join one by one, %dw" % workers, "ns",
                                   targets=(("P3", "<=", target),)),))
     for workers in (1, 2):
         yield Row(id="spawn-all-%dw" % workers, group="fibers", workload="spawn-all", workers=workers,
-                  runtimes={"stellane": {}, "go": {}, "boost": {}, "pthread": {"rounds": 1}},
                   params={"fibers": 10000, "rounds": 30}, full={"rounds": 200},
                   checksum=lambda p: p["rounds"] * low_bits_sum(p["fibers"]),
                   metrics=(Metric("time", "spawn 10k, join all, %dw" % workers, "ns", targets=(("P4", "<=", 120),)),))
 
 
 def tree_rows():
-    too_big = Not("its first-in first-out order keeps most of the million stacks alive at once (9 GB, half a minute): "
-                  "only with --full and 16 GiB free", full=True, memory=16 * GIB)
     for workers, target in ((1, 40), (2, 25)):
         yield Row(id="skynet-%dw" % workers, group="fibers", workload="skynet", workers=workers,
-                  runtimes={"stellane": {}, "go": {}, "boost": too_big,
-                            "pthread": Not("a million threads do not exist")},
                   params={"leaves": 1000000}, checksum=lambda p: p["leaves"] * (p["leaves"] - 1) // 2,
                   full_repetitions=5, timeout=180,
                   metrics=(Metric("time", "skynet, 1M leaves, %dw" % workers, "ms", targets=(("P5", "<=", target),)),
                            Metric("@peak_rss_mb", "  peak memory", "MB", targets=(("P5", "<=", 16),))))
     for workers, target in ((1, 70), (2, 40)):
         yield Row(id="fib-%dw" % workers, group="fibers", workload="fib", workers=workers,
-                  runtimes={"stellane": {}, "go": {},
-                            "boost": Not("its first-in first-out order keeps the whole tree alive at once"),
-                            "pthread": Not("a million threads do not exist")},
                   params={"n": 30}, checksum=lambda p: fibonacci(p["n"]), full_repetitions=5, full_only=True,
                   metrics=(Metric("time", "fib(30), each call a fiber, %dw" % workers, "ms",
                                   targets=(("P6", "<=", target),)),))
@@ -149,12 +124,9 @@ def sharing_rows():
         if workers == 2:
             metrics.append(Metric("@cpu_per_wall", "  CPU / wall", "", targets=()))
         yield Row(id="channel-%dw" % workers, group="sharing", workload="channel", workers=workers,
-                  runtimes={"stellane": {}, "go": {}, "boost": {}, "pthread": {"ops": 10000}},
                   params={"ops": 1000000}, full={"ops": 5000000},
                   checksum=lambda p: p["ops"] * (p["ops"] + 1) // 2, metrics=tuple(metrics))
     yield Row(id="channel-apart", group="sharing", workload="channel", workers=2, peer="pthread",
-              runtimes={"stellane": {}, "go": Not("cannot place goroutines"), "boost": Not("cannot place fibers"),
-                        "pthread": {"ops": 10000}},
               params={"ops": 50000, "apart": 1}, full={"ops": 500000},
               checksum=lambda p: p["ops"] * (p["ops"] + 1) // 2,
               metrics=(Metric("time", "  forced onto two workers", "ns"),))
@@ -163,21 +135,14 @@ def sharing_rows():
             label = "  yield inside one in ten, %dw" if yield_every else "mutex, 1000 x 1000, %dw"
             yield Row(id="mutex-%s%dw" % ("yield-" if yield_every else "", workers), group="sharing",
                       workload="mutex", workers=workers,
-                      runtimes={"stellane": {}, "go": {}, "boost": {}, "pthread": {"each": 100 if yield_every else 1000}},
                       params={"fibers": 1000, "each": 1000, "yield_every": yield_every},
                       full={"each": 5000}, checksum=lambda p: p["fibers"] * p["each"],
                       metrics=(Metric("time", label % workers, "ns", targets=(("P8", "<=", target),)),))
 
 
 def parked_rows(max_map_count):
-    for name, stack_bytes, target in (("64 KiB", 65536 - 4096, 4450), ("default", 0, 4850)):
-        others = {"go": {}, "boost": Not("without guards, and it takes 9 GB: only with --full and 16 GiB free",
-                                         full=True, memory=16 * GIB),
-                  "pthread": Not("a million threads do not exist")}
-        if stack_bytes == 0:
-            others = {name: Not("measured once, above") for name in others}
-        yield Row(id="parked-%s" % ("64k" if stack_bytes else "default"), group="parked", workload="parked",
-                  runtimes={"stellane": {"stack_bytes": stack_bytes}, **others},
+    for id, name, target in (("64k", "64 KiB", 4450), ("default", "default", 4850)):
+        yield Row(id="parked-%s" % id, group="parked", workload="parked",
                   params={"fibers": 1000000}, checksum=lambda p: p["fibers"], repetitions=1, full_repetitions=3,
                   memory=8 * GIB, touch=5 * GIB, timeout=180,
                   metrics=(Metric("bytes", "%s stacks: bytes a fiber" % name, "B", targets=(("P9", "<=", target),)),
@@ -189,8 +154,6 @@ def parked_rows(max_map_count):
 
 def timer_rows():
     yield Row(id="timers", group="timers", workload="timers",
-              runtimes={"stellane": {}, "go": {}, "boost": {},
-                        "pthread": Not("a sleep of a thread costs 14 us: 100,000 a second are more than a CPU")},
               params={"fibers": 5000, "run_ms": 1200}, full={"run_ms": 5000},
               checksum=lambda p: p["fibers"] // 5, at_least=True, full_repetitions=5,
               metrics=(Metric("p50", "overshoot, median", "us", targets=(("P10", "<=", 25),)),
@@ -199,18 +162,14 @@ def timer_rows():
 
 
 def echo_rows():
-    boost = Not("Boost.Fiber does no I/O")
     for id, connections, workers, targets in (
             ("echo-1", 1, 1, ((("P13", ">=", 40000),), (), ())),
             ("echo-64", 64, 1, ((("P11", ">=", 0.97, "raw"),), (), (("P11", "<=", 0.3, "raw", "+"),))),
             ("echo-1000", 1000, 1, ((("P12", ">=", 0.95, "raw"),), (("P12", "<=", 1.5, "raw"),), ())),
             ("echo-64-2w", 64, 2, ((("P14", ">=", 1.24, "raw"),), (), ()))):
-        runtimes = {"stellane": {}, "go": {}, "boost": boost, "pthread": {}, "raw": {}}
-        if connections == 1:
-            runtimes["raw-spin"] = {"spin_us": 50}
         where = ", 2w with the load" if workers == 2 else ""
         label = "%s connection%s%s" % (format(connections, ","), "" if connections == 1 else "s", where)
-        yield Row(id=id, group="echo", workload="echo", kind="echo", workers=workers, peer="raw", runtimes=runtimes,
+        yield Row(id=id, group="echo", workload="echo", kind="echo", workers=workers, peer="raw",
                   params={"connections": connections, "warm_ms": 250, "run_ms": 700},
                   full={"warm_ms": 500, "run_ms": 3000}, full_repetitions=7,
                   metrics=(Metric("throughput", label, "req/s", "more", targets[0]),
@@ -221,11 +180,9 @@ def echo_rows():
 
 # ---- files ----
 
-def file_row(id, label, workload, checksum, params, workers=1, unit="/s", target=None, pool=None, full=None):
+def file_row(id, label, workload, checksum, params, workers=1, unit="/s", target=None, full=None):
     targets = (("F1", ">=", target, "pool"),) if target else ()
     return Row(id=id, group="files", workload=workload, workers=workers, peer="pool",
-               runtimes={"stellane": {}, "pool": dict({"pool": 1}, **(pool or {})), "pthread": {},
-                         "go": Not("a thread for each call on a file, as pthread"), "boost": Not("Boost.Fiber does no I/O")},
                params=params, full=full or {}, checksum=checksum,
                metrics=(Metric("rate", label, unit, "more", targets), Metric("@cpu_us", "  CPU each", "us")))
 
@@ -235,7 +192,7 @@ def file_rows():
     appended = lambda p: p["fibers"] * p["rounds"]
     random = {"pages": 8192, "fibers": 64}
     larger = {"pages": 65536}
-    yield file_row("file-cached", "4 KiB random reads, cached", "read", pages, dict(random, rounds=4), pool={"rounds": 1})
+    yield file_row("file-cached", "4 KiB random reads, cached", "read", pages, dict(random, rounds=4))
     yield file_row("file-cold", "4 KiB random reads, cold", "read", pages, dict(random, cold=1), target=1.5, full=larger)
     yield file_row("file-direct", "4 KiB random reads, O_DIRECT", "read", pages, dict(random, direct=1), target=1.5,
                    full=larger)
@@ -249,7 +206,6 @@ def file_rows():
 
 def start_rows():
     yield Row(id="start", group="start", workload="start", kind="startup", peer="pthread",
-              runtimes={"stellane": {}, "go": {}, "boost": {}, "pthread": {}, "raw": {}},
               params={"times": 30}, full={"times": 200},
               metrics=(Metric("wall", "wall time", "ms", targets=(("P17", "<=", 1.5),)),))
 
@@ -258,7 +214,8 @@ def rows(max_map_count=65530):
     """All rows, in the order of the table."""
     for part in (switch_rows(), yield_rows(), spawn_rows(), tree_rows(), sharing_rows(), parked_rows(max_map_count),
                  timer_rows(), echo_rows(), file_rows(), start_rows()):
-        yield from part
+        for row in part:
+            yield replace(row, runtimes=peers.of(row.id, row.workload))
 
 
 # What the source documents expected of the design. Printed beside our figures, not promised, not our targets.

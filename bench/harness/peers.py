@@ -1,0 +1,95 @@
+"""Who takes part where, and how: for each runtime, by the id of a row or else by its workload, the parameters that differ
+from the row's own ({} when none do), or, as a Not, why it does not take part. Without an entry, a runtime has no business
+in a row. catalogue.py has the rows; workloads/README.md says what each runtime does.
+
+A peer that does fewer operations (a thread is a hundred times as slow as a fiber) is still comparable: what is shown is
+always the figure of one operation.
+"""
+
+from dataclasses import dataclass, field
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class Not:
+    """A runtime that does not take part; full: not in the quick run, memory: only with so many bytes to spare."""
+    reason: str
+    full: bool = False
+    memory: int = 0
+    params: dict = field(default_factory=dict)
+
+
+FIBERS = ("yield", "spawn-join", "spawn-all", "skynet", "fib", "channel", "mutex", "parked")
+FILES = ("read", "read-through", "append")
+ONCE = Not("measured once, above")
+
+
+def each(keys, entry=None):
+    """The same entry for several rows or workloads."""
+    return dict.fromkeys(keys, {} if entry is None else entry)
+
+
+STELLANE = {
+    **each(FIBERS + FILES + ("switch", "timers", "echo", "start")),
+    "parked-64k": {"stack_bytes": 65536 - 4096},
+    "parked-default": {"stack_bytes": 0},
+}
+
+GO = {
+    **each(FIBERS + ("timers", "echo", "start")),
+    "channel-apart": Not("cannot place goroutines"),
+    "parked-default": ONCE,
+    **each(FILES, Not("a thread for each call on a file, as pthread")),
+}
+
+BOOST = {
+    **each(("yield", "spawn-join", "spawn-all", "channel", "mutex", "timers", "start")),
+    "skynet": Not("its first-in first-out order keeps most of the million stacks alive at once (9 GB, half a minute): "
+                  "only with --full and 16 GiB free", full=True, memory=16 * GIB),
+    "fib": Not("its first-in first-out order keeps the whole tree alive at once"),
+    "channel-apart": Not("cannot place fibers"),
+    "parked": Not("without guards, and it takes 9 GB: only with --full and 16 GiB free", full=True, memory=16 * GIB),
+    "parked-default": ONCE,
+    **each(FILES + ("echo",), Not("Boost.Fiber does no I/O")),
+}
+
+PTHREAD = {
+    "yield": {"ops": 200000},
+    "spawn-join": {"ops": 10000},
+    "spawn-all": {"rounds": 1},
+    **each(("skynet", "fib", "parked"), Not("a million threads do not exist")),
+    "parked-default": ONCE,
+    "channel": {"ops": 10000},
+    "mutex": {"each": 1000},
+    **each(("mutex-yield-1w", "mutex-yield-2w"), {"each": 100}),
+    "timers": Not("a sleep of a thread costs 14 us: 100,000 a second are more than a CPU"),
+    **each(FILES + ("echo", "start")),
+}
+
+POOL = {
+    **each(FILES, {"pool": 1}),
+    "file-cached": {"pool": 1, "rounds": 1},
+}
+
+# In the order of the table's columns.
+TAKE_PART = {
+    "stellane": STELLANE,
+    "go": GO,
+    "boost": BOOST,
+    "pthread": PTHREAD,
+    "pool": POOL,
+    "raw": each(("echo", "start")),
+    "raw-spin": {"echo-1": {"spin_us": 50}},
+    "inline": each(("switch",)),
+    "fcontext": each(("switch",)),
+}
+RUNTIMES = tuple(TAKE_PART)
+# The quick run has no time for more; the others are run with --full, or when they or their rows are asked for.
+QUICK = ("stellane", "go", "boost", "pthread", "pool", "raw", "raw-spin", "inline", "fcontext")
+
+
+def of(id, workload):
+    """{runtime: parameters or Not} of a row."""
+    entries = {runtime: table.get(id, table.get(workload)) for runtime, table in TAKE_PART.items()}
+    return {runtime: entry for runtime, entry in entries.items() if entry is not None}

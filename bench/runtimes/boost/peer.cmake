@@ -1,0 +1,13 @@
+# Boost.Fiber, and the assembly of Boost.Context below it.
+if(STELLANE_BENCH_CXX)
+    find_package(Boost 1.74 QUIET COMPONENTS fiber context)
+endif()
+if(TARGET Boost::fiber)
+    bench_driver_cxx(bench-boost runtimes/boost/main.cpp)
+    target_link_libraries(bench-boost PRIVATE Boost::fiber)
+    bench_peer(boost true "Boost.Fiber ${Boost_VERSION_STRING}")
+elseif(STELLANE_BENCH_CXX)
+    bench_peer(boost false "Boost.Fiber not found (Debian: libboost-fiber-dev)")
+else()
+    bench_peer(boost false "no C++ compiler")
+endif()

@@ -1,0 +1,10 @@
+# No runtime: raw system calls.
+bench_driver(bench-raw runtimes/raw/echo.c runtimes/raw/accept.c)
+bench_peer(raw true "an epoll loop")
+check_symbol_exists(IORING_RECV_MULTISHOT linux/io_uring.h STELLANE_BENCH_URING)
+if(STELLANE_BENCH_URING)
+    bench_driver(bench-raw-uring runtimes/raw/uring.c runtimes/raw/accept.c)
+    bench_peer(raw-uring true "an io_uring loop")
+else()
+    bench_peer(raw-uring false "linux/io_uring.h is older than Linux 6.0's")
+endif()

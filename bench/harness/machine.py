@@ -44,14 +44,38 @@ def commit(root):
         return None
 
 
+def smt_siblings():
+    """Are the first two CPUs, which the two workers get, threads of one core? None: the kernel does not say."""
+    cpus = sorted(os.sched_getaffinity(0))[:2]
+    text = read("/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list" % cpus[0]).strip()
+    if len(cpus) < 2 or not text:
+        return None
+    ranges = [part.split("-") for part in text.split(",")]
+    return any(int(r[0]) <= cpus[1] <= int(r[-1]) for r in ranges)
+
+
+def distribution():
+    for line in read("/etc/os-release").splitlines():
+        if line.startswith("PRETTY_NAME="):
+            return line.partition("=")[2].strip('"')
+    return None
+
+
 def describe(root, compiler):
+    cpu = sorted(os.sched_getaffinity(0))
     return {
         "cpu": cpu_model(),
         "cpus": len(os.sched_getaffinity(0)),
         "virtual": " hypervisor" in read("/proc/cpuinfo"),
         "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "kernel": platform.release(),
+        "distribution": distribution(),
+        "libc": " ".join(platform.libc_ver()),
         "compiler": compiler,
+        "bound_to": cpu[:2],
+        "smt_siblings": smt_siblings(),
+        "governor": read("/sys/devices/system/cpu/cpu%d/cpufreq/scaling_governor" % cpu[0]).strip() or None,
+        "huge_pages": read("/sys/kernel/mm/transparent_hugepage/enabled").strip() or None,
         "load_before": [round(x, 2) for x in os.getloadavg()],
         "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "max_map_count": max_map_count(),

@@ -148,6 +148,18 @@ def check(row, params, lines):
                          (line["checksum"], "at least " if row.at_least else "", expected))
 
 
+PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
+
+
+def curve(lines):
+    """The latency curve of one run, as [share, us] pairs: metrics latency_p50 and its like, or else p50 and p99."""
+    for prefix in ("latency_", ""):
+        points = [[share, lines[prefix + name]["value"]] for name, share in PERCENTILES.items() if prefix + name in lines]
+        if len(points) > 1:
+            return points
+    return []
+
+
 def values(row, lines, found):
     """The figures that the row shows, out of the lines of one run."""
     figures = {}
@@ -164,6 +176,7 @@ def values(row, lines, found):
     if not figures:
         raise Failed("wrote no result")
     found["values"] = figures
+    found["curve"] = curve(lines)
     main = lines.get(row.metrics[0].name)
     if main and row.kind == "driver":
         found.update({k: main[k] for k in ("wall_ns", "cpu_ns", "peak_rss_bytes", "operations", "checksum")})

@@ -1,157 +1,253 @@
-"""The terminal's view: one line a metric, a column a runtime, ours first; ratio and target at the right."""
+"""The terminal's view, out of a result (result.py): for each figure a line with ours, the best of the others and the named
+peer, and below it the targets and everybody else, best first. 120 columns are enough, however many runtimes there are."""
 
-import statistics
+import os
+import shutil
 import sys
+import textwrap
 
-LABEL, UNIT, CELL, RATIO = 34, 6, 12, 24
-LABEL_ACROSS = 24
-SAME = 0.05  # ratios within this of 1 are a draw, or within the spread where that is larger
+from . import catalogue
+from .stats import best_peer, measured, number, times, verdict
 
-
-def colours(stream):
-    if not stream.isatty():
-        return {"better": "", "worse": "", "bold": "", "dim": "", "end": ""}
-    return {"better": "\033[32m", "worse": "\033[31m", "bold": "\033[1m", "dim": "\033[2m", "end": "\033[0m"}
-
-
-def number(x):
-    """Three digits that count, no exponent."""
-    if x == 0:
-        return "0"
-    size = abs(x)
-    if size >= 1e6:
-        return "%.2fM" % (x / 1e6)
-    if size >= 1e5:
-        return "%.0fk" % (x / 1e3)
-    if size >= 1e4:
-        return format(int(round(x)), ",")
-    return "%.0f" % x if size >= 100 else "%.1f" % x if size >= 10 else "%.2f" % x
+WIDTH = 120
+LABEL, UNIT, CELL, PEER = 31, 6, 12, 34
+LABEL_ACROSS, CELL_ACROSS, RATIO_ACROSS = 22, 9, 18
+ROWS_NAMED = 4  # at most, where a reason below the table says for which rows it holds
+STYLES = {"better": "\033[32m", "worse": "\033[31m", "bold": "\033[1m", "dim": "\033[2m"}
+STATUS = {"failed": "FAILED", "not installed": "not inst.", "not run": "-", "not available": "-"}
 
 
-def summary(samples):
-    """Median and spread: half of the distance between the extremes, as a share of the median."""
-    median = statistics.median(samples)
-    spread = (max(samples) - min(samples)) / 2 / median if median else 0.0
-    return {"median": median, "spread": round(spread, 4), "samples": samples}
+def wants_colour(stream):
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def verdict(ours, theirs, better):
-    """better, worse or even: a ratio inside the noise is a draw."""
-    if not theirs["median"] or not ours["median"]:
-        return None, None
-    ratio = ours["median"] / theirs["median"]
-    noise = max(SAME, min(0.5, ours["spread"] + theirs["spread"]))
-    gain = ratio if better == "more" else 1 / ratio
-    return ratio, "better" if gain > 1 + noise else "worse" if gain < 1 / (1 + noise) else "even"
+def spread(cell):
+    percent = round(100 * cell["spread"])
+    return " ±%s%%" % (percent if percent < 100 else ">99") if percent >= 1 else ""
 
 
-def judge(target, cells, whose="stellane"):
-    """{text, met} of one target; met is None when it cannot be told."""
-    id, comparison, limit = target[:3]
-    peer, how = (tuple(target[3:]) + (None, None))[:2]
-    ours = cells.get(whose, {}).get("median")
-    bound, text = limit, "%s %s" % (comparison, format(limit, ",g"))
-    if peer:
-        theirs = cells.get(peer, {}).get("median")
-        bound = None if theirs is None else theirs + limit if how == "+" else theirs * limit
-        text = "%s %s + %g" % (comparison, peer, limit) if how == "+" else "%s %g x %s" % (comparison, limit, peer)
-    met = None if ours is None or bound is None else ours <= bound if comparison == "<=" else ours >= bound
-    return {"id": id, "text": text, "met": met}
+def limited(cell):
+    return "*" if cell.get("limit") in ("load", "both") else ""
+
+
+def figure(cell):
+    return STATUS[cell["status"]] if cell["status"] != "ok" else number(cell["median"]) + limited(cell) + spread(cell)
+
+
+def reasons(document):
+    """([failures], {why a runtime is missing: [rows]})"""
+    failures, absent = [], {}
+    for row in document["rows"]:
+        cells = row["metrics"][0]["runtimes"] if row["metrics"] else {}
+        for runtime, cell in cells.items():
+            why = cell.get("reason")
+            if cell["status"] == "failed":
+                failures.append("FAILED  %s, %s: %s" % (row["id"], runtime, why))
+            elif cell["status"] == "not installed":
+                absent.setdefault("%s is not installed: %s" % (runtime, why), [])
+            elif cell["status"] == "not available":
+                absent.setdefault("%s: not available: %s" % (runtime, why), []).append(row["id"])
+            elif cell["status"] == "not run" and why != "not asked for":
+                absent.setdefault("%s: %s" % (runtime, why), []).append(row["id"])
+    return failures, absent
+
+
+def hurried(document):
+    """Rows that were measured fewer times than planned."""
+    return [row["id"] for row in document["rows"]
+            if any(len(samples) < row.get("repetitions", 0) for name, samples in row["runs"].items()
+                   if samples and row["metrics"] and row["metrics"][0]["runtimes"].get(name, {}).get("status") == "ok")]
+
+
+def expectations(document):
+    by_id = {row["id"]: row for row in document["rows"]}
+    for id, text, row, metric, words in catalogue.EXPECTATIONS:
+        for m in by_id.get(row, {"metrics": ()})["metrics"]:
+            cell = m["runtimes"].get("stellane", {})
+            if m["metric"] == metric and cell.get("status") == "ok":
+                yield "%s, %s; here: %s" % (id, text, words(cell["median"]))
+
+
+def targets(document):
+    """(met, all) of the targets that could be judged."""
+    judged = [t["met"] for row in document["rows"] for m in row["metrics"] for t in m["targets"] if t["met"] is not None]
+    return judged.count(True), len(judged)
 
 
 class Table:
-    def __init__(self, stream=sys.stdout):
-        self.stream = stream
-        self.colour = colours(stream)
+    """peers: who is shown beside ours in each line, instead of the best and the named one. costs: CPU time and peak
+    memory, too."""
+
+    def __init__(self, stream=sys.stdout, colour=None, width=None, peers=(), costs=False):
+        self.stream, self.peers, self.costs = stream, tuple(peers), costs
+        self.colour = wants_colour(stream) if colour is None else colour
+        self.width = width or max(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns if stream.isatty() else WIDTH)
+        self.group = None
+
+    def paint(self, text, style):
+        return STYLES[style] + text + "\033[0m" if self.colour and style in STYLES else text
 
     def say(self, text="", style=None):
-        if style:
-            text = self.colour[style] + text + self.colour["end"]
-        print(text, file=self.stream, flush=True)
+        print(self.paint(text, style), file=self.stream, flush=True)
 
-    def group(self, title, runtimes):
-        self.say()
-        self.say(title, "bold")
-        head = "".join(name.rjust(CELL) for name in runtimes)
-        self.say("  " + "".ljust(LABEL + UNIT) + head + "  " + "ratio".ljust(RATIO) + "target", "dim")
+    def wrap(self, text, style, indent="    "):
+        for line in textwrap.wrap(text, self.width - 2, initial_indent=indent, subsequent_indent=indent + "  ",
+                                  break_long_words=False, break_on_hyphens=False):
+            self.say(line, style)
 
-    def cell(self, cell, main):
+    # ---- rows ----
+
+    def row(self, result, title):
+        """title: of its group."""
+        across = result.get("layout") == "across"
+        if result["group"] != self.group:
+            self.group = result["group"]
+            self.say()
+            self.say(title, "bold")
+            self.say(self.head_across(result) if across else self.head_line(), "dim")
+        if across:
+            self.row_across(result)
+            return
+        for i, metric in enumerate(result["metrics"] + (result.get("costs", []) if self.costs else [])):
+            self.line(metric, i == 0)
+
+    def head_line(self):
+        shown = self.peers or ("best of the others", "named peer")
+        line = "  " + "".ljust(LABEL + UNIT) + "stellane".rjust(CELL) + "".join("   " + name.ljust(PEER - 3) for name in shown)
+        return line.rstrip()
+
+    def beside(self, metric):
+        """[(peer, its cell or None)] in the columns of a line."""
+        if self.peers:
+            return [(name, metric["runtimes"].get(name)) for name in self.peers]
+        best, cell = best_peer(metric)
+        named = metric["peer"]
+        other = metric["runtimes"].get(named) if named != best and named != "stellane" else None
+        return [(best, cell), (named, other)]
+
+    def peer(self, name, cell, ours, better):
+        """One peer beside ours: its figure, and ours divided by it."""
         if cell is None:
-            return ""
-        if cell["status"] == "ok":
-            text = number(cell["median"])
-            spread = round(100 * cell["spread"])
-            if cell.get("limit") in ("load", "both") and main:
-                text += "*"
-            return text + (" ±%s%%" % (spread if spread < 100 else ">99") if spread >= 1 else "")
-        return {"failed": "FAILED", "not installed": "not inst.", "not run": "-",
-                "not available": "-"}[cell["status"]]
+            return " " * PEER
+        text, mark = "   %s %s" % (name, figure(cell)), None
+        if cell["status"] == "ok" and ours and ours["status"] == "ok":
+            ratio, mark = verdict(ours, cell, better)
+            if ratio is not None:
+                text = text.ljust(PEER - 12) + " " + self.paint("%s %s" % (times(ratio), mark), mark)
+        plain = len(text) if not self.colour or mark not in STYLES else len(text) - len(self.paint("", mark))
+        return text + " " * (PEER - plain)
 
-    def line(self, metric, runtimes, main):
-        """metric: as in the JSON result."""
+    def line(self, metric, main):
         cells = metric["runtimes"]
+        ours = cells.get("stellane")
         text = "  " + metric["label"].ljust(LABEL) + metric["unit"].ljust(UNIT)
-        for name in runtimes:
-            text += self.cell(cells.get(name), main).rjust(CELL)
-        ratio, mark, shown = metric["ratio"], metric["verdict"], ""
-        if ratio is not None:
-            shown = "%s x %s %s" % ("%.2f" % ratio if ratio < 10 else number(ratio), metric["peer"], mark)
-        style = self.colour.get(mark, "") if mark in ("better", "worse") else ""
-        text += "  " + style + shown.ljust(RATIO) + (self.colour["end"] if style else "")
-        text += "".join(self.target(t) for t in metric["targets"])
+        text += self.paint((figure(ours) if ours else "").rjust(CELL), "bold")
+        shown = self.beside(metric)
+        text += "".join(self.peer(name, cell, ours, metric["better"]) for name, cell in shown)
         self.say(text.rstrip())
+        self.rest(metric, {name for name, cell in shown if cell})
 
-    def target(self, target):
+    def rest(self, metric, shown):
+        """The targets, and those who have no column."""
+        parts = [(self.target(t), self.target(t, plain=True)) for t in metric["targets"]]
+        parts += [(self.paint(text, "dim"), text) for text in
+                  ("%s %s" % (name, figure(cell)) for name, cell in measured(metric) if name not in shown)]
+        parts += [(self.paint(text, "worse"), text) for text in
+                  ("%s FAILED" % name for name, cell in metric["runtimes"].items() if cell["status"] == "failed"
+                   and name not in shown | {"stellane"})]
+        line, used = "", 0
+        for painted, plain in parts:
+            if used and used + 2 + len(plain) > self.width:
+                self.say(line)
+                line, used = "", 0
+            before = "  " if used else "      "
+            line, used = line + before + painted, used + len(before) + len(plain)
+        if used:
+            self.say(line)
+
+    def target(self, target, plain=False):
         met = {True: "met", False: "missed", None: "?"}[target["met"]]
-        style = {True: self.colour["better"], False: self.colour["worse"], None: ""}[target["met"]]
-        return "%s %s %s%s%s  " % (target["id"], target["text"], style, met, self.colour["end"] if style else "")
+        style = {True: "better", False: "worse", None: None}[target["met"]]
+        return "%s %s %s" % (target["id"], target["text"], met if plain else self.paint(met, style))
 
-    def row(self, result, runtimes):
-        for i, metric in enumerate(result["metrics"]):
-            self.line(metric, runtimes, i == 0)
+    # ---- rows whose runtimes are lines and whose metrics are columns: backends.Across ----
 
-    # Rows whose runtimes are lines and whose metrics are columns: backends.Across.
-
-    def group_across(self, title, row):
-        self.say()
-        self.say(title, "bold")
-        head = "".join(m.label.rjust(CELL) for m in row.metrics)
-        head += "".join(("  x " + name).ljust(RATIO) for name in row.against)
-        self.say("  " + "".ljust(LABEL_ACROSS) + head.rstrip(), "dim")
+    def head_across(self, result):
+        head = "  " + "".ljust(LABEL_ACROSS) + "".join(m["label"].rjust(CELL_ACROSS) for m in result["metrics"])
+        return (head + "".join(("  x " + name).ljust(RATIO_ACROSS) for name in result["against"])).rstrip()
 
     def row_across(self, result):
-        metrics, title = result["metrics"], result["title"]
-        self.say("  " + title)
-        for name in metrics[0]["runtimes"]:
+        metrics = result["metrics"]
+        self.say("  " + result["title"])
+        for name, main in metrics[0]["runtimes"].items():
             cells = [m["runtimes"].get(name) for m in metrics]
             text = "    " + name.ljust(LABEL_ACROSS - 2)
-            if cells[0]["status"] != "ok":
-                self.say(text + self.cell(cells[0], True).rjust(CELL))
+            if main["status"] != "ok":
+                self.say(text + figure(main).rjust(CELL_ACROSS))
                 continue
-            text += "".join(self.cell(cell or {"status": "not run"}, i == 0).rjust(CELL) for i, cell in enumerate(cells))
-            for peer, (ratio, mark) in cells[0]["against"].items():
+            for i, cell in enumerate(cells):
+                ok = cell and cell["status"] == "ok"
+                text += (number(cell["median"]) + (limited(cell) if i == 0 else "") if ok else "-").rjust(CELL_ACROSS)
+            for ratio, mark in main["against"].values():
                 shown = "  %.2f %s" % (ratio, mark) if ratio is not None else ""
-                text += self.colour.get(mark, "") + shown.ljust(RATIO) + (self.colour["end"] if mark else "")
-            if name == result["ours"]:
-                text += "".join(self.target(t) for m in metrics for t in m["targets"])
+                text += self.paint(shown.ljust(RATIO_ACROSS), mark)
             self.say(text.rstrip())
+            if name == result["ours"]:
+                for t in (t for m in metrics for t in m["targets"]):
+                    self.say("      " + self.target(t))
+
+    # ---- above and below ----
+
+    def head(self, document, rows):
+        m = document["machine"]
+        self.say("Stellane Fiber%s, %s run of %d rows, %s" % (
+            " " + m["commit"] if m.get("commit") else "", document["run"], rows, m["date"]))
+        self.wrap("%s, %d CPUs%s%s, %.0f GiB, Linux %s, %s, load before %.2f" % (
+            m["cpu"], m["cpus"], " (virtual)" if m.get("virtual") else "",
+            ", the first two of one core" if m.get("smt_siblings") else "", m.get("memory_bytes", 0) / 2**30, m["kernel"],
+            m.get("compiler", "?"), m.get("load_before", [0])[0]), None, "")
+        there = ["%s (%s)" % (name, peer["text"]) for name, peer in document["peers"].items() if peer["available"]]
+        self.wrap("Runtimes: " + ", ".join(there), None, "")
+        self.wrap("Medians ± half the range. 1w: one worker, bound to one CPU; 2w: two. Each ratio is ours divided by that "
+                  "peer's, of the same run.", None, "")
+
+    def foot(self, document):
+        failures, absent = reasons(document)
+        self.say()
+        for text in failures:
+            self.wrap(text, "worse", "")
+        for text, rows in absent.items():
+            more = " and %d more" % (len(rows) - ROWS_NAMED) if len(rows) > ROWS_NAMED else ""
+            self.wrap("- %s%s" % (text, " [%s%s]" % (", ".join(rows[:ROWS_NAMED]), more) if rows else ""), "dim", "")
+        for text in self.remarks(document):
+            self.wrap(text, "dim", "")
+        for text in warnings(document):
+            self.wrap(text, "worse", "")
+        met, judged = targets(document)
+        self.say("%d of %d targets met, %d failures, %d s." % (met, judged, len(failures), document["seconds"]))
+
+    def remarks(self, document):
+        samples = [s for row in document["rows"] for runs in row["runs"].values() for s in runs]
+        uncounted = {s["uncounted"] for s in samples if s.get("uncounted")}
+        if uncounted:
+            yield "System calls %s: %s" % ("were counted under strace, roughly" if any(s.get("strace") for s in samples)
+                                           else "could not be counted", ", ".join(sorted(uncounted)))
+        if any(cell.get("limit") for row in document["rows"] for m in row["metrics"][:1] for cell in m["runtimes"].values()):
+            yield "* the load generator was busy all the time too: the server may be faster than this shows"
+        expected = list(expectations(document))
+        if expected:
+            yield "What the design documents expected, not promised: " + ". ".join(expected) + "."
 
 
-class Progress:
-    """One line on stderr that is overwritten; without a terminal, a line a row."""
-
-    def __init__(self, total, clock):
-        self.total, self.clock, self.done = total, clock, 0
-        self.live = sys.stderr.isatty()
-
-    def now(self, what):
-        if self.live:
-            text = "[%d/%d] %s  %d s" % (self.done + 1, self.total, what, self.clock())
-            print("\r\033[K" + text[:118], end="", file=sys.stderr, flush=True)
-
-    def row_done(self, what):
-        self.done += 1
-        if self.live:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
-        else:
-            print("[%d/%d] %s  %d s" % (self.done, self.total, what, self.clock()), file=sys.stderr, flush=True)
+def warnings(document):
+    """What whoever quotes a figure must know."""
+    disturbed = [row["id"] for row in document["rows"] if row["disturbed"]]
+    if disturbed:
+        yield "DISTURBED: %s; while %s ran. Do not quote these figures." % (
+            document["disturbed"] or "now and then somebody else used the machine",
+            "every row" if len(disturbed) == len(document["rows"]) > 1 else ", ".join(disturbed))
+    fewer = hurried(document)
+    if document.get("interrupted"):
+        yield "INTERRUPTED: not all rows were measured, and the last one not as often as planned."
+    elif fewer:
+        yield "%d rows were measured fewer times than planned, to end within five minutes." % len(fewer)

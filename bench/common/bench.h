@@ -89,6 +89,13 @@ static inline int64_t bench_sleep_length(uint64_t i, uint64_t k) {
     return (int64_t)(1000000 + x % 98000001);
 }
 
+/* The workload tree: what a leaf does. */
+static inline uint64_t bench_work(uint64_t x, int64_t steps) {
+    for (int64_t i = 0; i < steps; i++)
+        x = x * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return x;
+}
+
 /* The compiler may not know what x is from here on, nor drop how it came about. */
 #define bench_keep(x) __asm__ volatile("" : "+r"(x) : : "memory")
 

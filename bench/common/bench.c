@@ -280,10 +280,24 @@ uint64_t bench_histogram_count(const bench_histogram *h) {
 }
 
 int64_t bench_histogram_at(const bench_histogram *h, double share) {
-    uint64_t wanted = (uint64_t)(share * (double)bench_histogram_count(h)), seen = 0;
-    for (unsigned b = 0; b < BENCH_HISTOGRAM_BUCKETS; b++) {
+    uint64_t count = bench_histogram_count(h), wanted = (uint64_t)(share * (double)count), seen = 0;
+    if (wanted >= count) wanted = count - 1;
+    for (unsigned b = 0; b < BENCH_HISTOGRAM_BUCKETS && count > 0; b++) {
         seen += h->bucket[b];
         if (seen > wanted) return bucket_value(b);
     }
     return 0;
+}
+
+static double micros_at(const bench_histogram *h, double share) {
+    return (double)bench_histogram_at(h, share) / 1e3;
+}
+
+void bench_fairness_results(const bench_histogram *lateness, uint64_t turns) {
+    uint64_t ticks = bench_histogram_count(lateness);
+    int64_t operations = (int64_t)ticks;
+    bench_result("p50", "us", micros_at(lateness, 0.50), ticks, operations);
+    bench_result("p99", "us", micros_at(lateness, 0.99), ticks, operations);
+    bench_result("max", "us", micros_at(lateness, 1), ticks, operations);
+    bench_result("turns", "/s", (double)turns * 1e9 / (double)wall_ns, ticks, operations);
 }

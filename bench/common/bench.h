@@ -77,7 +77,7 @@ typedef struct bench_histogram {
     uint64_t bucket[BENCH_HISTOGRAM_BUCKETS];
 } bench_histogram;
 void bench_histogram_add(bench_histogram *h, int64_t ns);
-int64_t bench_histogram_at(const bench_histogram *h, double share); /* 0.5: the median */
+int64_t bench_histogram_at(const bench_histogram *h, double share); /* 0.5: the median; 1: the greatest */
 uint64_t bench_histogram_count(const bench_histogram *h);
 
 /* The workload timers: how long fiber number i sleeps the k-th time, 1 ... 99 ms, 50 ms on average. */
@@ -87,6 +87,15 @@ static inline int64_t bench_sleep_length(uint64_t i, uint64_t k) {
     x *= UINT64_C(0xBF58476D1CE4E5B9);
     x ^= x >> 32;
     return (int64_t)(1000000 + x % 98000001);
+}
+
+/* The workload fairness: what the ticker found, and the turns of the others, between bench_start and bench_stop. */
+void bench_fairness_results(const bench_histogram *lateness, uint64_t turns);
+/* Keep the CPU busy. */
+static inline void bench_spin(int64_t ns) {
+    if (ns <= 0) return;
+    for (int64_t until = bench_now() + ns; bench_now() < until;)
+        ;
 }
 
 /* The workload tree: what a leaf does. */

@@ -105,6 +105,77 @@ void with_workers(void (*f)()) {
         t.join();
 }
 
+// ---- many parked ----
+
+using channel = fibers::unbuffered_channel<std::uint64_t>;
+
+struct gate {
+    channel open;
+    bool timed = false; // their wait has a deadline, an hour away
+    std::int64_t parked = 0, woken = 0;
+    std::vector<fibers::fiber> all;
+
+    // Start n fibers that each wait for one element.
+    void park_all(std::size_t n) {
+        for (std::size_t i = 0; i < n; i++) {
+            all.push_back(spawn([this] {
+                std::uint64_t element;
+                parked++;
+                auto how = timed ? open.pop_wait_for(element, std::chrono::hours(1)) : open.pop(element);
+                if (how == fibers::channel_op_status::success) woken++;
+            }));
+            if (i % 128 == 127) boost::this_fiber::yield();
+        }
+        while (parked < static_cast<std::int64_t>(n))
+            boost::this_fiber::yield();
+    }
+
+    void wake_all() {
+        for (std::size_t i = 0; i < all.size(); i++)
+            open.push(i);
+        for (auto &f : all)
+            f.join();
+    }
+};
+
+// live=n: as many that wait beside what is measured.
+struct beside : gate {
+    explicit beside(bool timed_ = false) {
+        timed = timed_;
+        park_all(static_cast<std::size_t>(bench_param("live", 0)));
+    }
+    void end() {
+        if (woken != 0) bench_fail("fibers that were to wait beside did not");
+        wake_all();
+        if (woken != parked) bench_fail("fibers that waited beside were not woken");
+    }
+};
+
+void parked_main() {
+    auto n = static_cast<std::size_t>(bench_param("fibers", 1000000));
+    auto warm = std::make_unique<gate>();
+    warm->park_all(1000);
+    warm->wake_all();
+    warm.reset();
+    gate g;
+    g.all.resize(n); // its pages are not the fibers'
+    g.all.clear();
+    std::int64_t before = bench_memory();
+    bench_start();
+    g.park_all(n);
+    std::int64_t create = bench_stop(), memory = bench_memory() - before, lines = bench_map_lines();
+    bench_start();
+    g.wake_all();
+    std::int64_t wake = bench_stop(), operations = static_cast<std::int64_t>(n);
+    auto checksum = static_cast<std::uint64_t>(g.woken);
+    auto each = [operations](std::int64_t x) { return static_cast<double>(x) / static_cast<double>(operations); };
+    bench_result("bytes", "B", each(memory), checksum, operations);
+    bench_result("create", "ns", each(create), checksum, operations);
+    bench_result("wake", "ns", each(wake), checksum, operations);
+    bench_result("map_lines", "lines", static_cast<double>(lines), checksum, operations);
+    bench_result("unguarded", "stacks", static_cast<double>(operations), checksum, operations);
+}
+
 // ---- yield ----
 
 std::uint64_t yield_round(int n, int each) {
@@ -127,10 +198,12 @@ std::uint64_t yield_round(int n, int each) {
 
 void yield_main() {
     int n = bench_param_int("fibers", 2), each = bench_param_int("ops", 1000000) / n;
+    beside live;
     yield_round(n, each / 10 + 1);
     bench_start();
     std::uint64_t checksum = yield_round(n, each);
     bench_stop();
+    live.end();
     bench_result_ns("time", checksum, static_cast<std::int64_t>(each) * n);
 }
 
@@ -148,10 +221,12 @@ std::uint64_t spawn_join_round(std::int64_t n) {
 
 void spawn_join_main() {
     std::int64_t ops = bench_param("ops", 1000000);
+    beside live;
     spawn_join_round(ops / 10);
     bench_start();
     std::uint64_t checksum = spawn_join_round(ops);
     bench_stop();
+    live.end();
     bench_result_ns("time", checksum, ops);
 }
 
@@ -204,9 +279,29 @@ void skynet_main() {
     bench_result("time", "ms", static_cast<double>(wall) / 1e6, checksum, leaves);
 }
 
-// ---- channel ----
+// ---- tree ----
 
-using channel = fibers::unbuffered_channel<std::uint64_t>;
+std::uint64_t tree(std::int64_t first, std::int64_t count, std::int64_t steps) {
+    if (count == 1) return bench_work(static_cast<std::uint64_t>(first), steps);
+    std::uint64_t left = 0, right = 0;
+    std::int64_t half = count / 2;
+    fibers::fiber a = spawn([&] { left = tree(first, half, steps); });
+    fibers::fiber b = spawn([&] { right = tree(first + half, count - half, steps); });
+    a.join();
+    b.join();
+    return left + right;
+}
+
+void tree_main() {
+    std::int64_t leaves = bench_param("leaves", 20000), steps = bench_param("steps", 2500);
+    tree(0, leaves / 10 + 1, steps);
+    bench_start();
+    std::uint64_t checksum = tree(0, leaves, steps);
+    bench_stop();
+    bench_result_ns("time", checksum, leaves);
+}
+
+// ---- channel ----
 
 std::uint64_t play(channel &there, channel &back, std::int64_t trips) {
     std::uint64_t sum = 0;
@@ -225,10 +320,12 @@ void channel_main() {
         while (there.pop(ball) == fibers::channel_op_status::success)
             back.push(ball + 1);
     });
+    beside live;
     play(there, back, ops / 10);
     bench_start();
     std::uint64_t checksum = play(there, back, ops);
     bench_stop();
+    live.end();
     there.close();
     partner.join();
     bench_result_ns("time", checksum, ops);
@@ -267,60 +364,6 @@ void mutex_main() {
     bench_result_ns("time", checksum, static_cast<std::int64_t>(each) * n);
 }
 
-// ---- many parked ----
-
-struct gate {
-    channel open;
-    std::int64_t parked = 0, woken = 0;
-    std::vector<fibers::fiber> all;
-
-    // Start n fibers that each wait for one element.
-    void park_all(std::size_t n) {
-        for (std::size_t i = 0; i < n; i++) {
-            all.push_back(spawn([this] {
-                std::uint64_t element;
-                parked++;
-                if (open.pop(element) == fibers::channel_op_status::success) woken++;
-            }));
-            if (i % 128 == 127) boost::this_fiber::yield();
-        }
-        while (parked < static_cast<std::int64_t>(n))
-            boost::this_fiber::yield();
-    }
-
-    void wake_all() {
-        for (std::size_t i = 0; i < all.size(); i++)
-            open.push(i);
-        for (auto &f : all)
-            f.join();
-    }
-};
-
-void parked_main() {
-    auto n = static_cast<std::size_t>(bench_param("fibers", 1000000));
-    auto warm = std::make_unique<gate>();
-    warm->park_all(1000);
-    warm->wake_all();
-    warm.reset();
-    gate g;
-    g.all.resize(n); // its pages are not the fibers'
-    g.all.clear();
-    std::int64_t before = bench_memory();
-    bench_start();
-    g.park_all(n);
-    std::int64_t create = bench_stop(), memory = bench_memory() - before, lines = bench_map_lines();
-    bench_start();
-    g.wake_all();
-    std::int64_t wake = bench_stop(), operations = static_cast<std::int64_t>(n);
-    auto checksum = static_cast<std::uint64_t>(g.woken);
-    auto each = [operations](std::int64_t x) { return static_cast<double>(x) / static_cast<double>(operations); };
-    bench_result("bytes", "B", each(memory), checksum, operations);
-    bench_result("create", "ns", each(create), checksum, operations);
-    bench_result("wake", "ns", each(wake), checksum, operations);
-    bench_result("map_lines", "lines", static_cast<double>(lines), checksum, operations);
-    bench_result("unguarded", "stacks", static_cast<double>(operations), checksum, operations);
-}
-
 // ---- timers ----
 
 bench_histogram overshoots;
@@ -330,6 +373,7 @@ void timers_main() {
     std::int64_t from = INT64_MAX, to = INT64_MAX; // the window: set when all have been spawned
     std::int64_t sleeps = 0, early = 0;
     std::vector<fibers::fiber> all;
+    beside live(true);
     for (int i = 0; i < n; i++)
         all.push_back(spawn([&, i] {
             for (std::uint64_t k = 0;; k++) {
@@ -356,12 +400,54 @@ void timers_main() {
     cpu = bench_cpu() - cpu;
     for (auto &f : all)
         f.join();
+    live.end();
     if (early) bench_fail("%lld sleeps ended early", static_cast<long long>(early));
     auto count = static_cast<std::uint64_t>(sleeps);
     auto micros = [](std::int64_t ns) { return static_cast<double>(ns) / 1e3; };
     bench_result("p50", "us", micros(bench_histogram_at(&overshoots, 0.50)), count, sleeps);
     bench_result("p99", "us", micros(bench_histogram_at(&overshoots, 0.99)), count, sleeps);
     bench_result("cpu", "us", micros(cpu) / static_cast<double>(sleeps), count, sleeps);
+}
+
+// ---- fairness ----
+
+enum { warm_up, measured, over };
+
+void fairness_main() {
+    int n = bench_param_int("fibers", 1000);
+    std::int64_t run_ns = bench_param("run_ms", 1000) * 1000000, spin_ns = bench_param("spin_us", 0) * 1000;
+    std::atomic<int> phase{warm_up};
+    std::atomic<std::uint64_t> turns{0};
+    static bench_histogram lateness;
+    std::vector<fibers::fiber> all;
+    for (int i = 0; i < n; i++)
+        all.push_back(spawn([&] {
+            std::uint64_t mine = 0;
+            for (int now; (now = phase.load(std::memory_order_relaxed)) != over;) {
+                bench_spin(spin_ns);
+                mine += now == measured;
+                boost::this_fiber::yield();
+            }
+            turns += mine;
+        }));
+    auto tick = [&](std::int64_t length) {
+        for (std::int64_t now = bench_now(), end = now + length; now < end;) {
+            std::int64_t intended = now + 1000000;
+            boost::this_fiber::sleep_for(nanoseconds(1000000));
+            now = bench_now();
+            if (now < intended) bench_fail("a sleep ended early");
+            if (phase == measured) bench_histogram_add(&lateness, now - intended);
+        }
+    };
+    tick(run_ns / 10);
+    phase = measured;
+    bench_start();
+    tick(run_ns);
+    bench_stop();
+    phase = over;
+    for (auto &f : all)
+        f.join();
+    bench_fairness_results(&lateness, turns);
 }
 
 void start_main() {
@@ -376,7 +462,8 @@ int main(int argc, char **argv) {
         { "spawn-all", [] { with_workers(spawn_all_main); } }, { "skynet", [] { with_workers(skynet_main); } },
         { "channel", [] { with_workers(channel_main); } },     { "mutex", [] { with_workers(mutex_main); } },
         { "parked", [] { with_workers(parked_main); } },       { "timers", [] { with_workers(timers_main); } },
-        { "start", [] { with_workers(start_main); } },         { nullptr, nullptr },
+        { "start", [] { with_workers(start_main); } },         { "tree", [] { with_workers(tree_main); } },
+        { "fairness", [] { with_workers(fairness_main); } },   { nullptr, nullptr },
     };
     return bench_main(argc, argv, "boost", table);
 }

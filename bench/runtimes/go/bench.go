@@ -23,6 +23,7 @@ var (
 	startWall          time.Time
 	startCPU           int64
 	wallNs, cpuNs      int64
+	clockMonotonic     = uintptr(1)
 	clockProcessCPU    = uintptr(2) // CLOCK_PROCESS_CPUTIME_ID
 	bootTime           = time.Now()
 	statusPath, mapsIn = "/proc/self/status", "/proc/self/maps"
@@ -44,6 +45,13 @@ func param(name string, otherwise int64) int64 {
 func processCPU() int64 {
 	var t syscall.Timespec
 	syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, clockProcessCPU, uintptr(unsafe.Pointer(&t)), 0)
+	return t.Sec*1e9 + t.Nsec
+}
+
+// monotonic is what others read from CLOCK_MONOTONIC.
+func monotonic() int64 {
+	var t syscall.Timespec
+	syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, clockMonotonic, uintptr(unsafe.Pointer(&t)), 0)
 	return t.Sec*1e9 + t.Nsec
 }
 
@@ -99,13 +107,14 @@ func fail(format string, a ...interface{}) {
 	os.Exit(1)
 }
 
-// serveUntilEOF ends the process as soon as stdin is closed.
-func serveUntilEOF(port int) {
+// serveUntilEOF ends the process as soon as stdin is closed; last words are written by then.
+func serveUntilEOF(port int, lastWords func()) {
 	start()
 	fmt.Printf(`{"port":%d}`+"\n", port)
 	go func() {
 		io.Copy(io.Discard, os.Stdin)
 		stop()
+		lastWords()
 		result("server", "s", float64(wallNs)/1e9, 0, 0)
 		os.Exit(0)
 	}()
@@ -125,14 +134,24 @@ func (h *histogram) add(ns int64) {
 	atomic.AddUint64(&h[b], 1)
 }
 
-func (h *histogram) at(share float64) int64 {
-	var count, seen uint64
+func (h *histogram) count() (count uint64) {
 	for _, n := range h {
 		count += n
 	}
+	return
+}
+
+// at: 0.5 is the median, 1 the greatest.
+func (h *histogram) at(share float64) int64 {
+	var seen uint64
+	count := h.count()
+	wanted := uint64(share * float64(count))
+	if wanted >= count {
+		wanted = count - 1
+	}
 	for b, n := range h {
 		seen += n
-		if float64(seen) > share*float64(count) {
+		if seen > wanted {
 			if b < 128 {
 				return int64(b)
 			}
@@ -147,6 +166,7 @@ func main() {
 	table := map[string]func(){
 		"yield": runYield, "spawn-join": runSpawnJoin, "spawn-all": runSpawnAll, "skynet": runSkynet, "fib": runFib,
 		"channel": runChannel, "mutex": runMutex, "parked": runParked, "timers": runTimers, "echo": runEcho,
+		"tree": runTree, "fairness": runFairness, "wake": runWake,
 		"start": func() {},
 	}
 	if len(os.Args) < 2 {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"math"
-	"net"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -31,10 +30,12 @@ func yieldRound(n, each int) (done uint64) {
 func runYield() {
 	n := int(param("fibers", 2))
 	each := int(param("ops", 1000000)) / n
+	beside := liveBegin(false)
 	yieldRound(n, each/10+1)
 	start()
 	checksum := yieldRound(n, each)
 	stop()
+	beside.end()
 	resultNs(checksum, int64(each*n))
 }
 
@@ -51,10 +52,12 @@ func spawnJoinRound(n int64) (sum uint64) {
 
 func runSpawnJoin() {
 	ops := param("ops", 1000000)
+	beside := liveBegin(false)
 	spawnJoinRound(ops / 10)
 	start()
 	checksum := spawnJoinRound(ops)
 	stop()
+	beside.end()
 	resultNs(checksum, ops)
 }
 
@@ -143,6 +146,39 @@ func runFib() {
 	result("time", "ms", float64(wall)/1e6, uint64(checksum), int64(n))
 }
 
+// ---- tree ----
+
+func work(x uint64, steps int64) uint64 {
+	for i := int64(0); i < steps; i++ {
+		x = x*6364136223846793005 + 1442695040888963407
+	}
+	return x
+}
+
+func tree(up chan<- uint64, first, count, steps int64) {
+	if count == 1 {
+		up <- work(uint64(first), steps)
+		return
+	}
+	results := make(chan uint64, 2)
+	half := count / 2
+	go tree(results, first, half, steps)
+	go tree(results, first+half, count-half, steps)
+	up <- <-results + <-results
+}
+
+func runTree() {
+	leaves, steps := param("leaves", 20000), param("steps", 2500)
+	up := make(chan uint64, 1)
+	tree(up, 0, leaves/10+1, steps)
+	<-up
+	start()
+	tree(up, 0, leaves, steps)
+	checksum := <-up
+	stop()
+	resultNs(checksum, leaves)
+}
+
 // ---- channel ----
 
 func play(there chan<- uint64, back <-chan uint64, trips int64) (sum uint64) {
@@ -161,10 +197,12 @@ func runChannel() {
 			back <- ball + 1
 		}
 	}()
+	beside := liveBegin(false)
 	play(there, back, ops/10)
 	start()
 	checksum := play(there, back, ops)
 	stop()
+	beside.end()
 	resultNs(checksum, ops)
 }
 
@@ -205,58 +243,6 @@ func runMutex() {
 	resultNs(checksum, int64(n*each))
 }
 
-// ---- a million parked ----
-
-// parkAll starts n goroutines that each wait for one element of the gate.
-func parkAll(n int, gate <-chan struct{}, woken *int64, all *sync.WaitGroup) {
-	var parked int64
-	all.Add(n)
-	for i := 0; i < n; i++ {
-		go func() {
-			atomic.AddInt64(&parked, 1)
-			<-gate
-			atomic.AddInt64(woken, 1)
-			all.Done()
-		}()
-		if i%128 == 127 {
-			runtime.Gosched()
-		}
-	}
-	for atomic.LoadInt64(&parked) < int64(n) {
-		runtime.Gosched()
-	}
-}
-
-func wakeAll(n int, gate chan<- struct{}, all *sync.WaitGroup) {
-	for i := 0; i < n; i++ {
-		gate <- struct{}{}
-	}
-	all.Wait()
-}
-
-func runParked() {
-	n := int(param("fibers", 1000000))
-	gate := make(chan struct{})
-	var woken int64
-	var all sync.WaitGroup
-	parkAll(1000, gate, &woken, &all)
-	wakeAll(1000, gate, &all)
-	woken = 0
-	before := memory()
-	start()
-	parkAll(n, gate, &woken, &all)
-	create := stop()
-	bytes, lines := memory()-before, mapLines()
-	start()
-	wakeAll(n, gate, &all)
-	wake := stop()
-	checksum := uint64(woken)
-	result("bytes", "B", float64(bytes)/float64(n), checksum, int64(n))
-	result("create", "ns", float64(create)/float64(n), checksum, int64(n))
-	result("wake", "ns", float64(wake)/float64(n), checksum, int64(n))
-	result("map_lines", "lines", float64(lines), checksum, int64(n))
-}
-
 // ---- timers ----
 
 func sleepLength(i, k uint64) int64 {
@@ -274,6 +260,7 @@ func runTimers() {
 	var sleeps, early int64
 	// The window: set when all have been started.
 	window := [2]int64{math.MaxInt64, math.MaxInt64}
+	beside := liveBegin(true)
 	all.Add(n)
 	for i := 0; i < n; i++ {
 		go func(i uint64) {
@@ -306,6 +293,7 @@ func runTimers() {
 	stop()
 	cpu := cpuNs
 	all.Wait()
+	beside.end()
 	if early > 0 {
 		fail("%d sleeps ended early", early)
 	}
@@ -315,33 +303,62 @@ func runTimers() {
 	result("cpu", "us", float64(cpu)/1e3/float64(sleeps), checksum, sleeps)
 }
 
-// ---- echo ----
+// ---- fairness ----
 
-func serve(c net.Conn) {
-	buffer := make([]byte, 4096)
-	for {
-		n, err := c.Read(buffer)
-		if err != nil {
-			break
-		}
-		if _, err = c.Write(buffer[:n]); err != nil {
-			break
-		}
-	}
-	c.Close()
-}
+const (
+	warmUp = iota
+	measured
+	over
+)
 
-func runEcho() {
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		fail("listen: %v", err)
+func runFairness() {
+	n, runNs, spinNs := int(param("fibers", 1000)), param("run_ms", 1000)*1e6, param("spin_us", 0)*1000
+	var phase int32
+	var turns uint64
+	var lateness histogram
+	var all sync.WaitGroup
+	all.Add(n)
+	for i := 0; i < n; i++ {
+		go func() {
+			mine := uint64(0)
+			for p := atomic.LoadInt32(&phase); p != over; p = atomic.LoadInt32(&phase) {
+				if spinNs > 0 {
+					for until := now() + spinNs; now() < until; {
+					}
+				}
+				if p == measured {
+					mine++
+				}
+				runtime.Gosched()
+			}
+			atomic.AddUint64(&turns, mine)
+			all.Done()
+		}()
 	}
-	serveUntilEOF(listener.Addr().(*net.TCPAddr).Port)
-	for {
-		c, err := listener.Accept()
-		if err != nil {
-			fail("accept: %v", err)
+	tick := func(length int64) {
+		t := now()
+		for end := t + length; t < end; {
+			intended := t + 1e6
+			time.Sleep(time.Millisecond)
+			t = now()
+			if t < intended {
+				fail("a sleep ended early")
+			}
+			if phase == measured {
+				lateness.add(t - intended)
+			}
 		}
-		go serve(c)
 	}
+	tick(runNs / 10)
+	atomic.StoreInt32(&phase, measured)
+	start()
+	tick(runNs)
+	stop()
+	atomic.StoreInt32(&phase, over)
+	all.Wait()
+	ticks := lateness.count()
+	result("p50", "us", float64(lateness.at(0.50))/1e3, ticks, int64(ticks))
+	result("p99", "us", float64(lateness.at(0.99))/1e3, ticks, int64(ticks))
+	result("max", "us", float64(lateness.at(1))/1e3, ticks, int64(ticks))
+	result("turns", "/s", float64(turns)*1e9/float64(wallNs), ticks, int64(ticks))
 }

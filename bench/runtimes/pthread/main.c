@@ -1,11 +1,10 @@
 /* bench-pthread: plain threads, 32 KiB of stack each, doing what the fibers do. Only where it makes sense: a tree of a
  * million threads or a million parked ones do not exist. */
 #include "../../common/bench.h"
-#include "files.h"
+#include "driver.h"
 #include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -17,12 +16,12 @@
 
 static pthread_attr_t small_stack;
 
-static void spawn(pthread_t *out, void *(*fn)(void *), void *arg) {
+void spawn(pthread_t *out, void *(*fn)(void *), void *arg) {
     int rc = pthread_create(out, &small_stack, fn, arg);
     if (rc != 0) bench_fail("pthread_create failed: %s", strerror(rc));
 }
 
-static uintptr_t join(pthread_t t) {
+uintptr_t join(pthread_t t) {
     void *result;
     if (pthread_join(t, &result) != 0) bench_fail("pthread_join failed");
     return (uintptr_t)result;
@@ -49,10 +48,12 @@ static uint64_t yield_round(pthread_t *threads, int n, int each) {
 static void run_yield(void) {
     int n = bench_param_int("fibers", 2), each = bench_param_int("ops", 1000000) / n;
     pthread_t *threads = bench_alloc((size_t)n * sizeof *threads);
+    live_begin();
     yield_round(threads, n, each / 10 + 1);
     bench_start();
     uint64_t checksum = yield_round(threads, n, each);
     bench_stop();
+    live_end();
     bench_result_ns("time", checksum, (int64_t)each * n);
 }
 
@@ -74,10 +75,12 @@ static uint64_t spawn_join_round(int64_t n) {
 
 static void run_spawn_join(void) {
     int64_t ops = bench_param("ops", 10000);
+    live_begin();
     spawn_join_round(ops / 10);
     bench_start();
     uint64_t checksum = spawn_join_round(ops);
     bench_stop();
+    live_end();
     bench_result_ns("time", checksum, ops);
 }
 
@@ -166,10 +169,12 @@ static void run_channel(void) {
     pthread_t t;
     spawn(&t, partner, NULL);
     if (bench_param("apart", 0)) bench_pin(0);
+    live_begin();
     play(ops / 10);
     bench_start();
     uint64_t checksum = play(ops);
     bench_stop();
+    live_end();
     channel_close(&there);
     join(t);
     bench_result_ns("time", checksum, ops);
@@ -351,6 +356,8 @@ int main(int argc, char **argv) {
         { "read", run_read },
         { "read-through", run_read_through },
         { "append", run_append },
+        { "tree", run_tree },
+        { "fairness", run_fairness },
         { NULL, NULL },
     };
     pthread_attr_init(&small_stack);

@@ -3,6 +3,7 @@
 #define BENCH_STELLANE_DRIVER_H
 
 #include "../../common/bench.h"
+#include <stdbool.h>
 #include <stellane/stellane.h>
 
 /* Run fn as the first fiber of a runtime with workers=N (1) workers, wait for it, take the runtime down. The environment
@@ -13,11 +14,17 @@ void run_fibers(stel_fn *fn, void *arg);
 /* For calls that cannot fail in a benchmark that works. */
 #define MUST(call) bench_must((int)(call), #call)
 
+/* live=n: as many fibers that are parked beside what is measured; timed: with a deadline, an hour away. */
+void live_begin(bool timed);
+void live_end(void);
+
 void run_yield(void);
 void run_spawn_join(void);
 void run_spawn_all(void);
 void run_skynet(void);
 void run_fib(void);
+void run_tree(void);
+void run_fairness(void);
 void run_channel(void);
 void run_mutex(void);
 void run_parked(void);

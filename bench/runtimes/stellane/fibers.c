@@ -1,4 +1,4 @@
-/* yield, spawn and join one by one, spawn many and join all, skynet, fib: workloads/README.md says what they count. */
+/* yield, spawn and join one by one, spawn many and join all, skynet, fib, tree: workloads/README.md says what they count. */
 #include "driver.h"
 #include <stdlib.h>
 
@@ -27,10 +27,12 @@ static int yield_main(void *arg) {
     int n = bench_param_int("fibers", 2), each = bench_param_int("ops", 1000000) / n;
     stel_fiber *fibers = bench_alloc((size_t)n * sizeof *fibers);
     (void)arg;
+    live_begin(false);
     yield_round(fibers, n, each / 10 + 1);
     bench_start();
     uint64_t checksum = yield_round(fibers, n, each);
     bench_stop();
+    live_end();
     bench_result_ns("time", checksum, (int64_t)each * n);
     return 0;
 }
@@ -60,10 +62,12 @@ static uint64_t spawn_join_round(int64_t n) {
 static int spawn_join_main(void *arg) {
     int64_t ops = bench_param("ops", 1000000);
     (void)arg;
+    live_begin(false);
     spawn_join_round(ops / 10);
     bench_start();
     uint64_t checksum = spawn_join_round(ops);
     bench_stop();
+    live_end();
     bench_result_ns("time", checksum, ops);
     return 0;
 }
@@ -172,4 +176,47 @@ static int fib_main(void *arg) {
 
 void run_fib(void) {
     run_fibers(fib_main, NULL);
+}
+
+/* ---- tree: work at the leaves ---- */
+
+static int64_t steps;
+
+typedef struct branch {
+    int64_t first, count; /* its leaves */
+    uint64_t sum;
+} branch;
+
+static int grow(void *arg) {
+    branch *self = arg;
+    if (self->count == 1) {
+        self->sum = bench_work((uint64_t)self->first, steps);
+        return 0;
+    }
+    int64_t half = self->count / 2;
+    branch left = { self->first, half, 0 }, right = { self->first + half, self->count - half, 0 };
+    stel_fiber a, b;
+    MUST(stel_spawn(&a, grow, &left));
+    MUST(stel_spawn(&b, grow, &right));
+    MUST(stel_join(b, NULL));
+    MUST(stel_join(a, NULL));
+    self->sum = left.sum + right.sum;
+    return 0;
+}
+
+static int tree_main(void *arg) {
+    int64_t leaves = bench_param("leaves", 20000);
+    branch warm = { 0, leaves / 10 + 1, 0 }, root = { 0, leaves, 0 };
+    (void)arg;
+    steps = bench_param("steps", 2500);
+    MUST(grow(&warm));
+    bench_start();
+    MUST(grow(&root));
+    bench_stop();
+    bench_result_ns("time", root.sum, leaves);
+    return 0;
+}
+
+void run_tree(void) {
+    run_fibers(tree_main, NULL);
 }

@@ -58,6 +58,7 @@ int main(int argc, char **argv) {
         { "wake", run_wake },     { "wake-across", run_wake_across },
         { "start", run_start },   { "read", run_read },
         { "append", run_append }, { "read-through", run_read_through },
+        { "tree", run_tree },     { "fairness", run_fairness },
         { NULL, NULL },
     };
     return bench_main(argc, argv, "stellane", table);

@@ -1,4 +1,4 @@
-/* channel, mutex, a million parked, timers: workloads/README.md says what they count. */
+/* channel, mutex, timers: workloads/README.md says what they count. */
 #include "driver.h"
 #include <errno.h>
 #include <stdatomic.h>
@@ -42,10 +42,12 @@ static int channel_main(void *arg) {
     MUST(stel_chan_create(&c.back, sizeof(uint64_t), 0));
     if (bench_param("apart", 0)) options.place = STEL_WORKER(1);
     MUST(stel_spawn_with(&f, &options, partner, &c));
+    live_begin(false);
     play(&c, ops / 10);
     bench_start();
     uint64_t checksum = play(&c, ops);
     bench_stop();
+    live_end();
     MUST(stel_chan_close(c.there));
     MUST(stel_join(f, &result));
     MUST(result);
@@ -120,72 +122,6 @@ void run_mutex(void) {
     run_fibers(mutex_main, NULL);
 }
 
-/* ---- a million parked ---- */
-
-static _Atomic int64_t parked_count, woken_count;
-
-static int park_once(void *arg) {
-    (void)arg;
-    atomic_fetch_add_explicit(&parked_count, 1, memory_order_relaxed);
-    MUST(stel_park());
-    atomic_fetch_add_explicit(&woken_count, 1, memory_order_relaxed);
-    return 0;
-}
-
-/* Spawn all of them, making room now and then so that each has run up to its park. */
-static void park_all(stel_fiber *fibers, int n, size_t stack_bytes) {
-    stel_spawn_options options = STEL_SPAWN_OPTIONS_INIT;
-    options.stack_bytes = stack_bytes;
-    for (int i = 0; i < n; i++) {
-        MUST(stel_spawn_with(&fibers[i], &options, park_once, NULL));
-        if (i % 128 == 127) stel_yield();
-    }
-    while (atomic_load(&parked_count) < n)
-        stel_yield();
-}
-
-/* Wake each by its handle and see it end, some at a time. */
-static void wake_all(stel_fiber *fibers, int n) {
-    for (int done = 0; done < n;) {
-        int end = n - done < 256 ? n : done + 256;
-        for (int i = done; i < end; i++)
-            MUST(stel_unpark(fibers[i]));
-        for (; done < end; done++)
-            MUST(stel_join(fibers[done], NULL));
-    }
-}
-
-static int parked_main(void *arg) {
-    int n = bench_param_int("fibers", 1000000);
-    size_t stack_bytes = (size_t)bench_param("stack_bytes", 0);
-    stel_fiber *fibers = bench_alloc((size_t)n * sizeof *fibers);
-    stel_stats stats;
-    (void)arg;
-    park_all(fibers, 1000 < n ? 1000 : n, stack_bytes); /* warm-up */
-    wake_all(fibers, 1000 < n ? 1000 : n);
-    atomic_store(&parked_count, 0);
-    atomic_store(&woken_count, 0);
-    int64_t before = bench_memory();
-    bench_start();
-    park_all(fibers, n, stack_bytes);
-    int64_t create_ns = bench_stop(), memory = bench_memory() - before, lines = bench_map_lines();
-    MUST(stel_runtime_stats(stel_runtime_current(), &stats));
-    bench_start();
-    wake_all(fibers, n);
-    int64_t wake_ns = bench_stop();
-    uint64_t checksum = (uint64_t)atomic_load(&woken_count);
-    bench_result("bytes", "B", (double)memory / n, checksum, n);
-    bench_result("create", "ns", (double)create_ns / n, checksum, n);
-    bench_result("wake", "ns", (double)wake_ns / n, checksum, n);
-    bench_result("map_lines", "lines", (double)lines, checksum, n);
-    bench_result("unguarded", "stacks", (double)stats.stacks_unguarded, checksum, n);
-    return 0;
-}
-
-void run_parked(void) {
-    run_fibers(parked_main, NULL);
-}
-
 /* ---- timers ---- */
 
 static bench_histogram overshoots;
@@ -211,6 +147,7 @@ static int timers_main(void *arg) {
     int n = bench_param_int("fibers", 5000);
     stel_fiber *fibers = bench_alloc((size_t)n * sizeof *fibers);
     (void)arg;
+    live_begin(true);
     for (int i = 0; i < n; i++)
         MUST(stel_spawn(&fibers[i], sleeper, (void *)(uintptr_t)i));
     int64_t from = stel_now() + STEL_MS(300), to = from + STEL_MS(bench_param("run_ms", 1500));
@@ -224,6 +161,7 @@ static int timers_main(void *arg) {
     cpu = bench_cpu() - cpu;
     for (int i = 0; i < n; i++)
         MUST(stel_join(fibers[i], NULL));
+    live_end();
     int64_t count = atomic_load(&sleeps);
     if (atomic_load(&early) > 0) bench_fail("%lld sleeps ended early", (long long)atomic_load(&early));
     bench_result("p50", "us", (double)bench_histogram_at(&overshoots, 0.50) / 1e3, (uint64_t)count, count);

@@ -5,6 +5,8 @@
 /* A connection to the loopback, with TCP_NODELAY. */
 int load_connect(int port);
 
+void run_closed(void);
+void run_open(void);
 void run_idle(void);
 void run_wake(void);
 

@@ -29,7 +29,6 @@ GROUPS = {
 class Across(Row):
     """A row whose runtimes are lines and whose metrics are columns."""
     title: str = ""
-    load: str = "echo"  # what the load generator does
     against: tuple = ()  # who the first metric is divided by
     ours: str = DEFAULT  # whose figures the targets judge
 
@@ -57,12 +56,12 @@ def echo_row(connections, size, workers, whole):
                  Metric("p99", "p99 us", "")) + COSTS)
 
 
-def idle_row(id, title, lean, others, target):
+def idle_row(id, title, lean, others):
     return Across(
         id=id, title=title, group="backends-idle", workload="echo", kind="served", load="idle", peer=DEFAULT,
         against=(DEFAULT,), runtimes={**{v: {"lean": lean} for v in VARIANTS}, **others},
         params={"connections": 10000}, full_only=True, full_repetitions=3,
-        metrics=(Metric("fresh", "fresh B", ""), Metric("used", "used B", "", targets=(("P15", "<=", target),))))
+        metrics=(Metric("fresh", "fresh B", ""), Metric("used", "used B", "")))
 
 
 def wake_rows():
@@ -86,6 +85,6 @@ def rows(whole=True):
         for size in (64, 4096):
             for connections in (1, 64, 1000):
                 yield echo_row(connections, size, workers, whole)
-    yield idle_row("backends-idle", "a buffer of 4 KiB for each", 0, {"raw": {}, "raw-uring": {}, "go": {}}, 9100)
-    yield idle_row("backends-idle-lean", "waiting in stel_wait_fd, a buffer of 1 KiB afterwards", 1, {}, 4900)
+    yield idle_row("backends-idle", "a buffer of 4 KiB for each", 0, {"raw": {}, "raw-uring": {}})
+    yield idle_row("backends-idle-lean", "waiting in stel_wait_fd, a buffer of 1 KiB afterwards", 1, {})
     yield from wake_rows()

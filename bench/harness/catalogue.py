@@ -1,19 +1,30 @@
 """What the suite runs: one Row a workload and size, what is shown of it, and the targets. workloads/README.md describes each
-workload, peers.py says who takes part; here are only sizes and figures.
-
-A target is (id of TARGETS, comparison, number[, peer[, how]]). Without a peer the number stands for itself; with one it
-is a factor of that peer's figure in the same run, or, with how == "+", that figure plus the number.
-"""
+workload, peers.py says who takes part; here are only sizes and figures. growth.py has the rows of more: live fibers, workers,
+fibers that do not want to stop."""
 
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from . import peers
 from .peers import GIB
 
 
+class Target(NamedTuple):
+    """What we aim at; a plain tuple will do. Without a peer the number stands for itself; with one it is a factor of that
+    peer's figure in the same run, or, with how == "+", that figure plus the number. since: an earlier row; ours, and the
+    peer's, is what the figure has grown by from there to here."""
+    id: str  # of TARGETS
+    comparison: str
+    number: float
+    peer: str = None
+    how: str = None
+    since: str = None
+
+
 @dataclass(frozen=True)
 class Metric:
-    """One line of the table. name is the driver's metric, or @peak_rss_mb or @cpu_per_wall."""
+    """One line of the table. name is the driver's metric, or @peak_rss_mb, @cpu_per_wall or @cpu_us of any of them, or
+    @efficiency: what a worker gets done, in per cent of what the one of row.since did."""
     name: str
     label: str
     unit: str
@@ -35,12 +46,15 @@ class Row:
     checksum: object = None  # of the parameters; None: the driver's own checks are all there is
     at_least: bool = False  # the checksum is a lower bound
     kind: str = "driver"  # or "echo", "served", "startup"
+    load: str = "echo"  # what the load generator does for a server
     repetitions: int = 3
     full_repetitions: int = 9
     full_only: bool = False
     memory: int = 0  # bytes that must be free
     touch: int = 0  # bytes to touch and give back before each run: load/touch.c says why
     timeout: int = 60
+    scale: str = ""  # "strong" or "weak": a point of a curve over workers
+    since: str = ""  # the row of one worker, for @efficiency
 
 
 GROUPS = {
@@ -50,6 +64,10 @@ GROUPS = {
     "parked": "A million fibers parked, then woken",
     "timers": "Timers: 5,000 fibers, 100,000 sleeps a second",
     "echo": "TCP echo of 64 bytes: the server on one CPU, the load generator on another; 2w: both on both",
+    "open": "TCP echo, open loop, 64 connections: so many requests a second, whatever the server does; latency from when "
+            "each was intended",
+    "idle": "Memory of an idle connection, of 10,000: fresh, and after a request each",
+    "wake": "Wake-up: from the write to a pipe, or the send on a channel, until who waited runs; the machine idle",
     "files": "Files: 64 fibers, on the disk that the drivers lie on; pool: each call on the offload pool",
     "start": "Start-up: a whole process whose only fiber returns at once",
 }
@@ -162,20 +180,57 @@ def timer_rows():
 
 
 def echo_rows():
+    growth = (Target("P18", "<=", 1.15, "raw", since="echo-64"),)
     for id, connections, workers, targets in (
             ("echo-1", 1, 1, ((("P13", ">=", 40000),), (), ())),
             ("echo-64", 64, 1, ((("P11", ">=", 0.97, "raw"),), (), (("P11", "<=", 0.3, "raw", "+"),))),
-            ("echo-1000", 1000, 1, ((("P12", ">=", 0.95, "raw"),), (("P12", "<=", 1.5, "raw"),), ())),
+            ("echo-1000", 1000, 1, ((("P12", ">=", 0.95, "raw"),), (("P12", "<=", 1.5, "raw"),), growth)),
+            ("echo-10000", 10000, 1, ((), (), growth)),
             ("echo-64-2w", 64, 2, ((("P14", ">=", 1.24, "raw"),), (), ()))):
         where = ", 2w with the load" if workers == 2 else ""
         label = "%s connection%s%s" % (format(connections, ","), "" if connections == 1 else "s", where)
         yield Row(id=id, group="echo", workload="echo", kind="echo", workers=workers, peer="raw",
                   params={"connections": connections, "warm_ms": 250, "run_ms": 700},
-                  full={"warm_ms": 500, "run_ms": 3000}, full_repetitions=7,
+                  full={"warm_ms": 500, "run_ms": 3000}, full_repetitions=7, full_only=connections == 10000,
                   metrics=(Metric("throughput", label, "req/s", "more", targets[0]),
                            Metric("p50", "  latency, median", "us"),
                            Metric("p99", "  latency, p99", "us", targets=targets[1]),
                            Metric("server_cpu", "  server CPU a request", "us", targets=targets[2])))
+
+
+def open_rows():
+    """Shares of what the raw loop reaches in the closed one: the same rate for everybody, on a slow machine too. At a quarter
+    nobody is short of CPU time: it is the latency of the way through the runtime. A half nearly everybody reaches. Four
+    fifths takes a runtime that costs little: a server that stays behind is marked."""
+    for percent in (25, 50, 80):
+        yield Row(id="open-%d" % percent, group="open", workload="echo", kind="served", load="open", peer="raw",
+                  params={"connections": 64, "rate_percent": percent, "warm_ms": 200, "run_ms": 600},
+                  full={"warm_ms": 500, "run_ms": 3000}, full_repetitions=5, full_only=percent != 50,
+                  metrics=(Metric("latency_p50", "%d %% of raw's rate, median" % percent, "us"),
+                           Metric("latency_p90", "  p90", "us"), Metric("latency_p99", "  p99", "us"),
+                           Metric("latency_p999", "  p99.9", "us"), Metric("latency_max", "  the worst", "us"),
+                           Metric("server_cpu", "  server CPU a request", "us")))
+
+
+def idle_rows():
+    for id, label, targets in (
+            ("idle", "4 KiB each", (("P15", "<=", 9100),)),
+            ("idle-lean", "lean: 1 KiB after the wait", (("P15", "<=", 4900),))):
+        yield Row(id=id, group="idle", workload="echo", kind="served", load="idle", params={"connections": 10000},
+                  repetitions=1, full_repetitions=3,
+                  metrics=(Metric("used", label + ", used", "B", targets=targets),
+                           Metric("fresh", "  fresh", "B", targets=targets)))
+
+
+def wake_rows():
+    """gap_us: so that everybody sleeps in between."""
+    pace = {"params": {"ops": 500, "gap_us": 700}, "full": {"ops": 4000}, "group": "wake", "full_repetitions": 5}
+    yield Row(id="wake-pipe", workload="wake", kind="served", load="wake", peer="raw", **pace,
+              metrics=(Metric("p50", "a pipe, 1w, median", "us"), Metric("p99", "  p99", "us"),
+                       Metric("server_cpu", "  CPU a wake-up", "us")))
+    yield Row(id="wake-across", workload="wake-across", workers=2, peer="pthread", checksum=lambda p: p["ops"], **pace,
+              metrics=(Metric("p50", "a channel, 2w, median", "us"), Metric("p99", "  p99", "us"),
+                       Metric("@cpu_us", "  CPU a wake-up, and a sleep", "us")))
 
 
 # ---- files ----
@@ -213,9 +268,13 @@ def start_rows():
 def rows(max_map_count=65530):
     """All rows, in the order of the table."""
     for part in (switch_rows(), yield_rows(), spawn_rows(), tree_rows(), sharing_rows(), parked_rows(max_map_count),
-                 timer_rows(), echo_rows(), file_rows(), start_rows()):
-        for row in part:
-            yield replace(row, runtimes=peers.of(row.id, row.workload))
+                 timer_rows(), echo_rows(), open_rows(), idle_rows(), wake_rows(), file_rows(), start_rows()):
+        yield from with_peers(part)
+
+
+def with_peers(part):
+    for row in part:
+        yield replace(row, runtimes=peers.of(row.id, row.workload))
 
 
 # What the source documents expected of the design. Printed beside our figures, not promised, not our targets.
@@ -223,5 +282,7 @@ EXPECTATIONS = (
     ("E26", "spawn 500,000 fibers a second (on 4 workers)", "spawn-all-2w", "time",
      lambda ns: "%s a second on 2" % format(int(1e9 / ns), ",")),
     ("E27", "a context switch in 200 ns", "yield-1000", "time", lambda ns: "%.1f ns (yield, 1,000 fibers)" % ns),
+    ("E28", "stealing near-linear up to 4 workers", "scale-strong-2w", "@efficiency",
+     lambda percent: "%.0f %% of linear on 2" % percent),
     ("E29", "timers precise to 5-10 ms", "timers", "p99", lambda us: "%.3f ms (p99)" % (us / 1000)),
 )

@@ -20,9 +20,12 @@ class Not:
     params: dict = field(default_factory=dict)
 
 
-FIBERS = ("yield", "spawn-join", "spawn-all", "skynet", "fib", "channel", "mutex", "parked")
+FIBERS = ("yield", "spawn-join", "spawn-all", "skynet", "fib", "tree", "channel", "mutex", "fairness", "parked")
 FILES = ("read", "read-through", "append")
 ONCE = Not("measured once, above")
+# A million fibers beside what is measured, and a hundred thousand.
+MILLION = tuple("grow-%s-1M" % what for what in ("yield", "turns", "spawn", "channel", "timers"))
+CROWDS = MILLION + tuple(id.replace("1M", "100k") for id in MILLION)
 
 
 def each(keys, entry=None):
@@ -31,27 +34,29 @@ def each(keys, entry=None):
 
 
 STELLANE = {
-    **each(FIBERS + FILES + ("switch", "timers", "echo", "start")),
+    **each(FIBERS + FILES + ("switch", "timers", "echo", "wake", "wake-across", "start")),
+    "idle-lean": {"lean": 1},
     "parked-64k": {"stack_bytes": 65536 - 4096},
     "parked-default": {"stack_bytes": 0},
 }
 
 GO = {
-    **each(FIBERS + ("timers", "echo", "start")),
-    "channel-apart": Not("cannot place goroutines"),
-    "parked-default": ONCE,
+    **each(FIBERS + ("timers", "echo", "wake", "start")),
+    **each(("channel-apart", "wake-across"), Not("cannot place goroutines")),
+    **each(("parked-default", "idle-lean"), ONCE),
     **each(FILES, Not("a thread for each call on a file, as pthread")),
 }
 
 BOOST = {
-    **each(("yield", "spawn-join", "spawn-all", "channel", "mutex", "timers", "start")),
+    **each(("yield", "spawn-join", "spawn-all", "tree", "channel", "mutex", "fairness", "timers", "start")),
     "skynet": Not("its first-in first-out order keeps most of the million stacks alive at once (9 GB, half a minute): "
                   "only with --full and 16 GiB free", full=True, memory=16 * GIB),
     "fib": Not("its first-in first-out order keeps the whole tree alive at once"),
-    "channel-apart": Not("cannot place fibers"),
+    **each(("channel-apart", "wake-across"), Not("cannot place fibers")),
+    **each(MILLION, Not("its million stacks take 9 GB: only with --full and 16 GiB free", full=True, memory=16 * GIB)),
     "parked": Not("without guards, and it takes 9 GB: only with --full and 16 GiB free", full=True, memory=16 * GIB),
     "parked-default": ONCE,
-    **each(FILES + ("echo",), Not("Boost.Fiber does no I/O")),
+    **each(FILES + ("echo", "wake"), Not("Boost.Fiber does no I/O")),
 }
 
 PTHREAD = {
@@ -59,12 +64,14 @@ PTHREAD = {
     "spawn-join": {"ops": 10000},
     "spawn-all": {"rounds": 1},
     **each(("skynet", "fib", "parked"), Not("a million threads do not exist")),
-    "parked-default": ONCE,
+    **each(("parked-default", "idle-lean"), ONCE),
+    **each(CROWDS, Not("a hundred thousand threads do not exist")),
+    "tree": {"leaves": 1000},
     "channel": {"ops": 10000},
     "mutex": {"each": 1000},
     **each(("mutex-yield-1w", "mutex-yield-2w"), {"each": 100}),
     "timers": Not("a sleep of a thread costs 14 us: 100,000 a second are more than a CPU"),
-    **each(FILES + ("echo", "start")),
+    **each(FILES + ("fairness", "echo", "wake", "wake-across", "start")),
 }
 
 POOL = {
@@ -79,7 +86,8 @@ TAKE_PART = {
     "boost": BOOST,
     "pthread": PTHREAD,
     "pool": POOL,
-    "raw": each(("echo", "start")),
+    "raw": {**each(("echo", "wake", "start")), "idle-lean": ONCE},
+    "raw-uring": {**each(("echo", "wake")), "idle-lean": ONCE},
     "raw-spin": {"echo-1": {"spin_us": 50}},
     "inline": each(("switch",)),
     "fcontext": each(("switch",)),

@@ -202,7 +202,7 @@ def run_startup(row, build, runtime, params, cpus):
     return values(row, lines, {"least_ms": lines["least"]["value"]})
 
 
-LOAD_PARAMETERS = ("connections", "warm_ms", "run_ms", "bytes", "count_ms", "ops", "gap_us")
+LOAD_PARAMETERS = ("connections", "warm_ms", "run_ms", "bytes", "count_ms", "ops", "gap_us", "rate")
 # What servers call while they are being connected to: not a part of any request.
 CONNECTING = ("accept", "accept4", "setsockopt", "getsockopt", "epoll_ctl", "fcntl", "getpeername", "getsockname", "fstat",
               "close", "mmap", "munmap", "mprotect", "madvise", "ioctl")
@@ -252,7 +252,7 @@ def complete(lines, end, found):
 
 def run_served(row, build, runtime, params, cpus):
     """A server on the first CPU (or on all), the load generator on the second (or on all)."""
-    mine = {k: v for k, v in params.items() if k not in LOAD_PARAMETERS}
+    mine = {k: v for k, v in params.items() if k not in LOAD_PARAMETERS + ("rate_percent",)}
     theirs = {k: v for k, v in params.items() if k in LOAD_PARAMETERS}
     shared = row.workers > 1 or len(cpus) < 2
     here, there = (cpus, cpus) if shared else (cpus[:1], cpus[1:2])
@@ -263,7 +263,7 @@ def run_served(row, build, runtime, params, cpus):
         if not port:
             raise Failed("%s did not say its port" % server.name)
         theirs.update(port=port, pid=server.process.pid, workers=row.workers)
-        load = [os.path.join(build, "bench", "bench-load")] + arguments(getattr(row, "load", "echo"), theirs)
+        load = [os.path.join(build, "bench", "bench-load")] + arguments(row.load, theirs)
         try:
             lines = parse(Process(load, there).finish(row.timeout))
         except Failed as e:

@@ -2,6 +2,8 @@
 
 import statistics
 
+from .catalogue import Target
+
 SAME = 0.05  # ratios within this of 1 are a draw, or within the spread where that is larger
 # No runtime but a floor: what the machine itself costs, or one part of it done by hand.
 BASELINES = ("raw", "raw-spin", "raw-uring", "inline", "fcontext", "pool", "serial")
@@ -42,18 +44,27 @@ def verdict(ours, theirs, better):
     return ratio, "better" if gain > 1 + noise else "worse" if gain < 1 / (1 + noise) else "even"
 
 
-def judge(target, cells, whose="stellane"):
-    """{text, met} of one target; met is None when it cannot be told."""
-    id, comparison, limit = target[:3]
-    peer, how = (tuple(target[3:]) + (None, None))[:2]
-    ours = cells.get(whose, {}).get("median")
-    bound, text = limit, "%s %s" % (comparison, format(limit, ",g"))
-    if peer:
-        theirs = cells.get(peer, {}).get("median")
-        bound = None if theirs is None else theirs + limit if how == "+" else theirs * limit
-        text = "%s %s + %g" % (comparison, peer, limit) if how == "+" else "%s %g x %s" % (comparison, limit, peer)
-    met = None if ours is None or bound is None else ours <= bound if comparison == "<=" else ours >= bound
-    return {"id": id, "text": text, "met": met, "bound": bound}
+def judge(target, cells, whose="stellane", earlier=None):
+    """{text, met, bound, value} of one target; met is None when it cannot be told. earlier: {row's id: its cells}."""
+    t = Target(*target)
+
+    def figure(runtime):
+        median = cells.get(runtime, {}).get("median")
+        if t.since is None or median is None:
+            return median
+        start = (earlier or {}).get(t.since, {}).get(runtime, {}).get("median")
+        return median / start if start else None
+
+    ours, bound, text = figure(whose), t.number, "%s %s" % (t.comparison, format(t.number, ",g"))
+    if t.peer:
+        theirs = figure(t.peer)
+        bound = None if theirs is None else theirs + t.number if t.how == "+" else theirs * t.number
+        text = "%s %s + %g" % (t.comparison, t.peer, t.number) if t.how == "+" else \
+            "%s %g x %s" % (t.comparison, t.number, t.peer)
+    met = None if ours is None or bound is None else ours <= bound if t.comparison == "<=" else ours >= bound
+    if t.since:
+        text = "x %s since %s %s" % (times(ours) if ours else "?", t.since, text)
+    return {"id": t.id, "text": text, "met": met, "bound": bound, "value": ours}
 
 
 def measured(metric, ours="stellane"):

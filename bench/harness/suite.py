@@ -6,18 +6,19 @@ import statistics
 import time
 from dataclasses import replace
 
-from . import backends, catalogue, machine, peers, result, runner
+from . import backends, catalogue, growth, machine, peers, result, runner
 from .stats import judge, summary, verdict
 
 # The quick run must end within five minutes on a slow machine too: after so many seconds everything that is left is
 # measured once only.
 QUICK_SECONDS = 200
-GROUPS = {**catalogue.GROUPS, **backends.GROUPS}
+GROUPS = {**catalogue.GROUPS, **growth.GROUPS, **backends.GROUPS}
 
 
 def all_rows(whole=True):
     """In the order of the table. whole: with every polling backend and mode."""
     yield from catalogue.rows(machine.max_map_count())
+    yield from growth.rows(len(os.sched_getaffinity(0)))
     yield from backends.rows(whole)
 
 
@@ -93,33 +94,46 @@ def compare(row, metrics):
                              for t in m.targets]
 
 
-def metric_result(row, metric, cells, runs):
-    shown = {}
+def earlier_cells(results, metric):
+    """{row's id: {runtime: cell}} of one metric."""
+    return {r["id"]: m["runtimes"] for r in results for m in r["metrics"] if m["metric"] == metric}
+
+
+def efficiencies(row, samples, first):
+    """What a worker got done in each run, in per cent of what the one of an earlier row did. first: that row's cell."""
+    alone = first.get("median") if first else None
+    return [100 * alone / (row.workers * s["values"]["time"]) for s in samples] if alone else []
+
+
+def metric_result(row, metric, cells, runs, results):
+    shown, earlier = {}, earlier_cells(results, metric.name)
     for runtime in row.runtimes:
         if runtime in cells:
             shown[runtime] = cells[runtime]
             continue
         numbers = [s["values"][metric.name] for s in runs[runtime] if metric.name in s["values"]]
+        if metric.name == "@efficiency":
+            numbers = efficiencies(row, runs[runtime], earlier_cells(results, "time").get(row.since, {}).get(runtime))
         if numbers:
             limits = [s.get("limit") for s in runs[runtime]]
             shown[runtime] = {"status": "ok", **summary(numbers),
-                              "limit": next((l for l in ("load", "both") if l in limits), None)}
+                              "limit": next((l for l in ("load", "both", "behind") if l in limits), None)}
     ok = {name: cell for name, cell in shown.items() if cell["status"] == "ok"}
     ratio = mark = None
     if "stellane" in ok and row.peer in ok:
         ratio, mark = verdict(ok["stellane"], ok[row.peer], metric.better)
     return {"metric": metric.name, "label": metric.label, "unit": metric.unit, "better": metric.better, "runtimes": shown,
-            "peer": row.peer, "ratio": ratio, "verdict": mark, "targets": [judge(t, ok) for t in metric.targets]}
+            "peer": row.peer, "ratio": ratio, "verdict": mark, "targets": [judge(t, ok, earlier=earlier) for t in metric.targets]}
 
 
-def row_result(row, params, planned, cells, runs, disturbance):
-    """The row as it goes into the JSON file and the table."""
-    metrics = [metric_result(row, metric, cells, runs) for metric in row.metrics]
+def row_result(row, params, planned, cells, runs, disturbance, results):
+    """The row as it goes into the JSON file and the table. results: of the rows before it."""
+    metrics = [metric_result(row, metric, cells, runs, results) for metric in row.metrics]
     more = {}
     if isinstance(row, backends.Across):
         compare(row, metrics)
         more = {"layout": "across", "ours": row.ours, "against": list(row.against)}
-    if getattr(row, "scale", None):
+    if row.scale:
         more["scale"] = row.scale
     return {"id": row.id, "title": title(row), "group": row.group, "workload": row.workload, "workers": row.workers, **more,
             "params": params, "metrics": metrics,
@@ -138,6 +152,7 @@ class Suite:
         self.cpus = sorted(os.sched_getaffinity(0))
         self.start = time.monotonic()
         self.results = []
+        self.raw_rates = {}  # connections: requests a second
         self.disturbance = machine.Disturbance()
         self.interrupted = False
 
@@ -166,10 +181,30 @@ class Suite:
             return "needs %d GiB of free memory" % (row.memory // peers.GIB)
         if row.params.get("connections", 0) + 64 > self.descriptors:
             return "needs %d descriptors" % (row.params["connections"] + 64)
+        if "rate_percent" in row.params and len(self.cpus) < 2:
+            return "needs a CPU for the load generator alone"
+        if "rate_percent" in row.params and not self.raw_rate(row):
+            return "takes a share of what the raw loop reaches, and that cannot be run"
         return ""
 
+    def raw_rate(self, row):
+        """Requests a second of the raw loop on as many connections, in a closed loop; measured when it is first asked for."""
+        connections = row.params["connections"]
+        if connections not in self.raw_rates:
+            closed = replace(row, load="echo", metrics=(catalogue.Metric("throughput", "", "", "more"),))
+            params = {"connections": connections, "warm_ms": 100, "run_ms": 300}
+            try:
+                found = [runner.run_served(closed, self.options.build, "raw", params, self.cpus[:2]) for _ in range(3)]
+                self.raw_rates[connections] = statistics.median(f["values"]["throughput"] for f in found)
+            except (runner.Failed, runner.Unavailable):
+                self.raw_rates[connections] = 0
+        return self.raw_rates[connections]
+
     def row_params(self, row):
-        return {**row.params, **(row.full if self.options.full else {})}
+        params = {**row.params, **(row.full if self.options.full else {})}
+        if "rate_percent" in params:
+            params["rate"] = round(self.raw_rate(row) * params["rate_percent"] / 100)
+        return params
 
     def parameters(self, row, runtime):
         entry = row.runtimes[runtime]
@@ -230,7 +265,7 @@ class Suite:
                 if not runs[runtime] and runtime not in cells:
                     cells[runtime] = {"status": "not run", "reason": "interrupted"}
         self.disturbance.merge(disturbance)
-        return row_result(row, self.row_params(row), self.repetitions(row), cells, runs, disturbance)
+        return row_result(row, self.row_params(row), self.repetitions(row), cells, runs, disturbance, self.results)
 
     def run(self, rows, keep):
         """keep: called with the result so far, after each row."""

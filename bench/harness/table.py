@@ -27,7 +27,7 @@ def spread(cell):
 
 
 def limited(cell):
-    return "*" if cell.get("limit") in ("load", "both") else ""
+    return {"load": "*", "both": "*", "behind": "!"}.get(cell.get("limit"), "")
 
 
 def figure(cell):
@@ -232,8 +232,11 @@ class Table:
         if uncounted:
             yield "System calls %s: %s" % ("were counted under strace, roughly" if any(s.get("strace") for s in samples)
                                            else "could not be counted", ", ".join(sorted(uncounted)))
-        if any(cell.get("limit") for row in document["rows"] for m in row["metrics"][:1] for cell in m["runtimes"].values()):
-            yield "* the load generator was busy all the time too: the server may be faster than this shows"
+        limits = {cell.get("limit") for row in document["rows"] for m in row["metrics"][:1] for cell in m["runtimes"].values()}
+        if limits & {"load", "both"}:
+            yield "* the load generator was at its limit too: the server may be faster than this shows"
+        if "behind" in limits:
+            yield "! the server did not keep up with the rate: its latency grows for as long as one measures"
         expected = list(expectations(document))
         if expected:
             yield "What the design documents expected, not promised: " + ". ".join(expected) + "."

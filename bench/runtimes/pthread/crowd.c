@@ -1,9 +1,9 @@
 /* Threads by the thousand: those that wait beside what others measure, the tree, fairness. */
 #include "../../common/bench.h"
 #include "driver.h"
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#include <sched.h>
 #include <sys/prctl.h>
 #include <time.h>
 

@@ -215,7 +215,7 @@ def open_rows():
 def idle_rows():
     for id, label, targets in (
             ("idle", "4 KiB each", (("P15", "<=", 9100),)),
-            ("idle-lean", "lean: 1 KiB after the wait", (("P15", "<=", 4900),))):
+            ("idle-lean", "lean, 1 KiB when needed", (("P15", "<=", 4900),))):
         yield Row(id=id, group="idle", workload="echo", kind="served", load="idle", params={"connections": 10000},
                   repetitions=1, full_repetitions=3,
                   metrics=(Metric("used", label + ", used", "B", targets=targets),

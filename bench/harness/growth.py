@@ -22,7 +22,7 @@ def growth_row(id, live, text, label, workload, params, metric="time", limit=3, 
 
 def growth_rows():
     for live, text in LIVE:
-        yield growth_row("yield", live, text, "yield, 1,000 of them, beside %s", "yield",
+        yield growth_row("yield", live, text, "yield, 1,000 beside %s", "yield",
                          {"fibers": 1000, "ops": 5000000, "live": live}, checksum=lambda p: p["ops"] // 1000 * 1000)
     for live, text in LIVE:  # no target: each switch is to a stack that has long left the caches
         yield growth_row("turns", live, text, "yield, all of %s", "yield", {"fibers": live, "ops": 5000000}, limit=None,
@@ -71,16 +71,16 @@ def scale_rows(cpus):
 # ---- fibers that do not want to stop ----
 
 def fairness_rows():
-    for id, fibers, spin_us, words in (("yield", 1000, 0, "1,000 that yield"), ("20us", 8, 20, "8 that spin 20 us"),
-                                       ("1ms", 8, 1000, "8 that spin 1 ms")):
+    for id, fibers, spin_us, words in (("yield", 1000, 0, "1,000 yield"), ("20us", 8, 20, "8 spin 20 us"),
+                                       ("1ms", 8, 1000, "8 spin 1 ms")):
         for workers in (1, 2):
             yield Row(id="fair-%s-%dw" % (id, workers), group="fairness", workload="fairness", workers=workers,
                       params={"fibers": fibers, "spin_us": spin_us, "run_ms": 500}, full={"run_ms": 4000},
                       checksum=lambda p: p["run_ms"] // 250, at_least=True, full_repetitions=5,
                       full_only=id == "20us" or workers == 2,
-                      metrics=(Metric("p99", "beside %s, %dw: p99" % (words, workers), "us"),
+                      metrics=(Metric("p99", "%s, %dw: p99" % (words, workers), "us"),
                                Metric("p50", "  median", "us"), Metric("max", "  the worst", "us"),
-                               Metric("turns", "  turns that they had", "/s", "more")))
+                               Metric("turns", "  their turns", "/s", "more")))
 
 
 def rows(cpus):

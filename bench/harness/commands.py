@@ -5,7 +5,7 @@ import json
 import os
 import sys
 
-from . import backends, compare, machine, peers, result, runner, suite
+from . import backends, compare, machine, peers, report, result, runner, suite
 from .progress import Progress
 from .table import Table, reasons
 
@@ -35,11 +35,12 @@ def add_view(parser):
 
 def parse_run(arguments):
     p = argparse.ArgumentParser(prog="bench/run", description="Run the benchmarks of a build and print the table.",
-                                epilog="Also: bench/run show|compare --help")
+                                epilog="Also: bench/run show|report|compare --help")
     p.add_argument("--build", help="the build directory (configured with STELLANE_BUILD_BENCH=ON)")
     p.add_argument("--quick", action="store_true", help="under five minutes (the default)")
     p.add_argument("--full", action="store_true", help="larger sizes, more repetitions, every row")
     p.add_argument("--json", metavar="FILE", help="where the figures go (default: DIR/bench.json)")
+    p.add_argument("--report", metavar="FILE", help="a page with charts, too")
     p.add_argument("--only", metavar="NAME", action="append", default=[], help="rows, groups or workloads; see --list")
     p.add_argument("--runtime", metavar="NAME", action="append", default=[], help="only these beside ours")
     p.add_argument("--repetitions", metavar="N", type=number_of, default=0, help="of every row")
@@ -105,7 +106,8 @@ def run(arguments, root):
         return list_rows()
     built, compiler = read_built(o.build)
     path = o.json or os.path.join(o.build, "bench.json")
-    result.check_place(path)
+    for place in filter(None, (path, o.report)):
+        result.check_place(place)
     keeper = Keeper(path)
     described = machine.describe(root, compiler)
     whole = suite.Suite(o, built, described, Table(peers=o.columns, costs=o.costs), Progress())
@@ -117,6 +119,9 @@ def run(arguments, root):
             keeper(whole.document())
     if whole.results and not keeper.trouble:
         print("Figures: %s" % path)
+    if o.report and whole.results:
+        result.write(o.report, report.page(whole.document()))
+        print("Report: %s" % o.report)
     if whole.interrupted:
         return 130
     return 1 if reasons(whole.document())[0] or keeper.trouble else 0
@@ -136,6 +141,15 @@ def show(arguments, _):
     return 0
 
 
+def make_report(arguments, _):
+    p = argparse.ArgumentParser(prog="bench/run report", description="Make the page with the charts of a result.")
+    p.add_argument("result", metavar="RESULT.json")
+    p.add_argument("-o", "--output", metavar="FILE", required=True)
+    o = p.parse_args(arguments)
+    result.write(o.output, report.page(result.load(o.result)))
+    return 0
+
+
 def make_comparison(arguments, _):
     p = argparse.ArgumentParser(prog="bench/run compare", description="What has changed from one result to another.")
     p.add_argument("before", metavar="A.json")
@@ -152,7 +166,7 @@ def make_comparison(arguments, _):
     return 1 if o.fail_over is not None and changes.losses(o.fail_over) else 0
 
 
-COMMANDS = {"show": show, "compare": make_comparison}
+COMMANDS = {"show": show, "report": make_report, "compare": make_comparison}
 
 
 def main(arguments, root):

@@ -290,4 +290,4 @@ class Suite:
         return {"format": result.FORMAT, "run": "full" if o.full else "quick", "interrupted": self.interrupted,
                 "only": o.only, "runtimes": o.runtime, "seconds": round(self.clock()), "machine": self.machine,
                 "peers": self.peers, "disturbed": self.disturbance.text(), "disturbance": self.disturbance.shares(),
-                "groups": {row["group"]: GROUPS[row["group"]] for row in self.results}, "rows": self.results}
+                "groups": {row["group"]: GROUPS[row["group"]] for row in self.results}, "rows": list(self.results)}

@@ -5,6 +5,7 @@ import math
 from html import escape
 
 from .stats import BASELINES, number, times
+from .table import limited
 
 LOG_FROM = 12  # more than so many times between the least and the greatest: a log scale, and dots, because it has no zero
 ROW_HEIGHT, AXIS_HEIGHT = 20, 20
@@ -32,6 +33,13 @@ def short(value):
     return number(value) if value >= 1e4 else "%g" % float("%.3g" % value)
 
 
+def log_ticks(low, high):
+    """Between two powers of ten: the decades, or where there are few of them 1, 2 and 5 of each."""
+    steps = (1,) if high - low > 3 else (1, 3) if high - low > 1.5 else (1, 2, 5)
+    ticks = [m * 10.0 ** e for e in range(math.floor(low), math.ceil(high) + 1) for m in steps]
+    return [t for t in ticks if low <= math.log10(t) <= high]
+
+
 class Scale:
     """Where a value lies, in per cent of the width."""
 
@@ -50,8 +58,7 @@ class Scale:
 
     def ticks(self):
         if self.log:
-            decades = [10.0 ** e for e in range(math.ceil(self.low), math.floor(self.high) + 1)]
-            return decades if len(decades) > 1 else [10 ** self.low * 1.25, 10 ** self.high / 1.15]
+            return log_ticks(self.low, self.high)
         step = 10 ** math.floor(math.log10(self.high))
         step = next(step * f for f in (0.2, 0.5, 1, 2) if self.high / (step * f) <= 5.5)
         return [step * i for i in range(int(self.high / step) + 1)]
@@ -82,7 +89,7 @@ def bars(entries, ours, bound=None):
         spread = round(100 * cell["spread"])
         rows.append('<div class="name %s">%s</div><div class="plot">%s</div><div class="value %s">%s%s<i>%s</i></div>' % (
             style, escape(name), svg(ROW_HEIGHT, body), style, number(cell["median"]),
-            "*" if cell.get("limit") in ("load", "both") else "", " ±%d%%" % spread if spread else ""))
+            limited(cell), " ±%d%%" % spread if spread else ""))
     axis = [text(scale.at(t), 13, short(t), "tick", "start" if scale.at(t) < 4 else "end" if scale.at(t) > 94 else "middle")
             for t in scale.ticks()]
     rows.append('<div class="name tick">%s</div><div class="plot">%s</div><div></div>' % (
@@ -112,7 +119,7 @@ def standing(groups):
             rows.append('<div class="name"><a href="#%s">%s</a></div><div class="plot">%s</div><div class="value %s">%s %s</div>' % (
                 escape(anchor), escape(anchor), svg(ROW_HEIGHT, body), mark, words, escape(peer)))
         rows.append('<div class="gap"></div>')
-    axis = [text(at(g), 13, "%s%d×" % ("" if g >= 1 else "1/", s), "tick" if s in (2, 10) else "tick minor")
+    axis = [text(at(g), 13, "%s%d×" % ("" if g >= 1 else "1/", s), "tick" if s == (2 if reach < 10 else 10) else "tick minor")
             for s in steps for g in (s, 1 / s)]
     axis.append(text(50, 13, "1", "tick"))
     rows.append('<div></div><div class="plot">%s</div><div></div>' % svg(AXIS_HEIGHT, axis))

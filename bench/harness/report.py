@@ -190,17 +190,13 @@ def across_section(document):
 
 def log_axis(values):
     low, high = math.log10(min(values) * 0.8), math.log10(max(values) * 1.2)
-    ticks = [m * 10.0 ** e for e in range(math.floor(low), math.ceil(high) + 1) for m in (1, 2, 5)]
-    ticks = [t for t in ticks if low <= math.log10(t) <= high]
-    if len(ticks) > 7:
-        ticks = [t for t in ticks if str(t).lstrip("0.").startswith("1")]
+    ticks = charts.log_ticks(low, high)
     return (lambda y: (math.log10(max(y, 1e-9)) - low) / (high - low)), [(t, charts.short(t)) for t in ticks]
 
 
 def curve_card(row):
     curves = {name: [(share_of(s), v) for s, v in points if v > 0] for name, points in row["curves"].items()}
-    curves = {name: points for name, points in curves.items() if len(points) > 1}
-    if not curves:
+    if max(map(len, curves.values()), default=0) < 3:  # two points are no curve: they are in the row's own figures
         return ""
     order = sorted(curves, key=lambda name: (name not in OURS, curves[name][-1][1]))
     shares = sorted({s for points in row["curves"].values() for s, _ in points})

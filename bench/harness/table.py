@@ -10,7 +10,7 @@ from . import catalogue
 from .stats import best_peer, measured, number, times, verdict
 
 WIDTH = 120
-LABEL, UNIT, CELL, PEER = 31, 6, 12, 34
+LABEL, UNIT, CELL, PEER = 32, 6, 12, 33
 LABEL_ACROSS, CELL_ACROSS, RATIO_ACROSS = 22, 9, 18
 ROWS_NAMED = 4  # at most, where a reason below the table says for which rows it holds
 STYLES = {"better": "\033[32m", "worse": "\033[31m", "bold": "\033[1m", "dim": "\033[2m"}
@@ -103,7 +103,7 @@ class Table:
         if result["group"] != self.group:
             self.group = result["group"]
             self.say()
-            self.say(title, "bold")
+            self.wrap(title, "bold", "")
             self.say(self.head_across(result) if across else self.head_line(), "dim")
         if across:
             self.row_across(result)
@@ -122,8 +122,8 @@ class Table:
             return [(name, metric["runtimes"].get(name)) for name in self.peers]
         best, cell = best_peer(metric)
         named = metric["peer"]
-        other = metric["runtimes"].get(named) if named != best and named != "stellane" else None
-        return [(best, cell), (named, other)]
+        other = metric["runtimes"].get(named) if named not in (best, "stellane") else None
+        return [(best, cell), (named, other if other and other["status"] != "not run" else None)]
 
     def peer(self, name, cell, ours, better):
         """One peer beside ours: its figure, and ours divided by it."""
@@ -140,7 +140,7 @@ class Table:
     def line(self, metric, main):
         cells = metric["runtimes"]
         ours = cells.get("stellane")
-        text = "  " + metric["label"].ljust(LABEL) + metric["unit"].ljust(UNIT)
+        text = "  " + (metric["label"].ljust(LABEL - 1) + " " + metric["unit"]).ljust(LABEL + UNIT)
         text += self.paint((figure(ours) if ours else "").rjust(CELL), "bold")
         shown = self.beside(metric)
         text += "".join(self.peer(name, cell, ours, metric["better"]) for name, cell in shown)

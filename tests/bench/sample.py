@@ -33,7 +33,7 @@ def make_row(id="yield-2", figures=None, cells=None, targets=(), better="less", 
     disturbance = machine.Disturbance()
     disturbance.wall, disturbance.others = 1.0, 0.5 if disturbed else 0.0
     made = suite.row_result(row, params or {"ops": 1000}, max((len(v) for v in figures.values()), default=1), cells or {}, runs,
-                            disturbance)
+                            disturbance, [])
     return {**made, "workers": workers, **({"scale": scale} if scale else {}), **more}
 
 
@@ -43,7 +43,7 @@ def make_across():
     values = [{m.name: 10.0 + i for i, m in enumerate(row.metrics)} for _ in names]
     runs = {name: [run_of(v), run_of(v)] for name, v in zip(names, values)}
     cells = {name: {"status": "not available", "reason": "old kernel"} for name in row.runtimes if name not in names}
-    return suite.row_result(row, row.params, 2, cells, runs, machine.Disturbance())
+    return suite.row_result(row, row.params, 2, cells, runs, machine.Disturbance(), [])
 
 
 def make_document(rows, **more):

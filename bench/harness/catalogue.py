@@ -2,6 +2,7 @@
 workload, peers.py says who takes part; here are only sizes and figures. growth.py has the rows of more: live fibers, workers,
 fibers that do not want to stop."""
 
+import os
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -285,4 +286,7 @@ EXPECTATIONS = (
     ("E28", "stealing near-linear up to 4 workers", "scale-strong-2w", "@efficiency",
      lambda percent: "%.0f %% of linear on 2" % percent),
     ("E29", "timers precise to 5-10 ms", "timers", "p99", lambda us: "%.3f ms (p99)" % (us / 1000)),
+    ("E30", "less than 100 bytes a task, which has no stack", "parked-64k", "bytes",
+     lambda b: "%s a fiber, a touched page of its stack and %.0f more" % (format(round(b), ","),
+                                                                         b - os.sysconf("SC_PAGE_SIZE"))),
 )

@@ -234,7 +234,7 @@ class Table:
                                            else "could not be counted", ", ".join(sorted(uncounted)))
         limits = {cell.get("limit") for row in document["rows"] for m in row["metrics"][:1] for cell in m["runtimes"].values()}
         if limits & {"load", "both"}:
-            yield "* the load generator was at its limit too: the server may be faster than this shows"
+            yield "* the load generator was at its limit too, or late itself: the server may be faster than this shows"
         if "behind" in limits:
             yield "! the server did not keep up with the rate: its latency grows for as long as one measures"
         expected = list(expectations(document))

@@ -74,6 +74,24 @@ PTHREAD = {
     **each(FILES + ("fairness", "echo", "wake", "wake-across", "start")),
 }
 
+TOKIO = {
+    **each(FIBERS + ("timers", "echo", "start")),
+    "channel-apart": Not("cannot place tasks"),
+    "parked-default": ONCE,
+}
+
+ONE_WORKER = Not("has one worker")
+ST = {
+    **each(("yield", "spawn-join", "spawn-all", "channel", "mutex", "timers", "echo", "start")),
+    **each(("spawn-join-2w", "spawn-all-2w", "skynet-2w", "fib-2w", "channel-2w", "channel-apart", "mutex-2w",
+            "mutex-yield-2w", "echo-64-2w"), ONE_WORKER),
+    "skynet": Not("its first-in first-out order keeps most of the million stacks alive at once (5 GB): only with --full and "
+                  "8 GiB free", full=True, memory=8 * GIB),
+    "fib": Not("its first-in first-out order keeps the whole tree alive at once"),
+    "parked": Not("without guards, 11 us each to make: only with --full", full=True, memory=8 * GIB),
+    "parked-default": ONCE,
+}
+
 POOL = {
     **each(FILES, {"pool": 1}),
     "file-cached": {"pool": 1, "rounds": 1},
@@ -83,7 +101,9 @@ POOL = {
 TAKE_PART = {
     "stellane": STELLANE,
     "go": GO,
+    "tokio": TOKIO,
     "boost": BOOST,
+    "st": ST,
     "pthread": PTHREAD,
     "pool": POOL,
     "raw": {**each(("echo", "wake", "start")), "idle-lean": ONCE},
@@ -94,7 +114,7 @@ TAKE_PART = {
 }
 RUNTIMES = tuple(TAKE_PART)
 # The quick run has no time for more; the others are run with --full, or when they or their rows are asked for.
-QUICK = ("stellane", "go", "boost", "pthread", "pool", "raw", "raw-spin", "inline", "fcontext")
+QUICK = ("stellane", "go", "tokio", "boost", "st", "pthread", "pool", "raw", "raw-spin", "inline", "fcontext")
 
 
 def of(id, workload):

@@ -1,8 +1,9 @@
 /* Files: a thread for each reader and writer. */
 #include "../../common/files.h"
-#include "driver.h"
+#include "files.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <string.h>
 #include <unistd.h>
 

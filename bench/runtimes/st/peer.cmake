@@ -1,0 +1,13 @@
+# State Threads.
+find_library(STELLANE_BENCH_ST NAMES st)
+find_path(STELLANE_BENCH_ST_INCLUDE NAMES st.h)
+if(STELLANE_BENCH_ST AND STELLANE_BENCH_ST_INCLUDE)
+    bench_driver(bench-st runtimes/st/main.c)
+    target_include_directories(bench-st PRIVATE ${STELLANE_BENCH_ST_INCLUDE})
+    target_link_libraries(bench-st PRIVATE ${STELLANE_BENCH_ST})
+    file(STRINGS ${STELLANE_BENCH_ST_INCLUDE}/st.h st_version REGEX "#define ST_VERSION[ \t]")
+    string(REGEX REPLACE ".*\"(.*)\".*" "\\1" st_version "${st_version}")
+    bench_peer(st true "State Threads ${st_version}")
+else()
+    bench_peer(st false "State Threads not found (Debian: libst-dev)")
+endif()

@@ -1,0 +1,15 @@
+# Boost.Asio with stackful coroutines (boost::asio::spawn), which are those of Boost.Coroutine.
+if(STELLANE_BENCH_CXX)
+    find_package(Boost 1.74 QUIET COMPONENTS coroutine context)
+endif()
+if(TARGET Boost::coroutine)
+    bench_driver_cxx(bench-asio runtimes/asio/main.cpp runtimes/asio/io.cpp)
+    target_compile_definitions(bench-asio PRIVATE BOOST_COROUTINES_NO_DEPRECATION_WARNING
+                               BOOST_ALLOW_DEPRECATED_HEADERS)
+    target_link_libraries(bench-asio PRIVATE Boost::coroutine Boost::context)
+    bench_peer(asio true "Boost.Asio ${Boost_VERSION_STRING}")
+elseif(STELLANE_BENCH_CXX)
+    bench_peer(asio false "Boost.Asio's coroutines not found (Debian: libboost-coroutine-dev)")
+else()
+    bench_peer(asio false "no C++ compiler")
+endif()

@@ -1,0 +1,13 @@
+# GNU Pth.
+find_library(STELLANE_BENCH_PTH NAMES pth)
+find_path(STELLANE_BENCH_PTH_INCLUDE NAMES pth.h)
+if(STELLANE_BENCH_PTH AND STELLANE_BENCH_PTH_INCLUDE)
+    bench_driver(bench-pth runtimes/pth/main.c)
+    target_include_directories(bench-pth PRIVATE ${STELLANE_BENCH_PTH_INCLUDE})
+    target_link_libraries(bench-pth PRIVATE ${STELLANE_BENCH_PTH})
+    file(STRINGS ${STELLANE_BENCH_PTH_INCLUDE}/pth.h pth_version REGEX "#define PTH_VERSION_STR ")
+    string(REGEX REPLACE ".*\"([^ \"]*).*" "\\1" pth_version "${pth_version}")
+    bench_peer(pth true "GNU Pth ${pth_version}")
+else()
+    bench_peer(pth false "GNU Pth not found (Debian: libpth-dev)")
+endif()

@@ -1,0 +1,11 @@
+# Boost.Context's bare fcontext: its own workloads here, and what it is for the workload switch in runtimes/switch.
+find_library(STELLANE_BENCH_FCONTEXT NAMES libboost_context.a)
+if(STELLANE_BENCH_FCONTEXT)
+    bench_driver(bench-fcontext runtimes/fcontext/main.c)
+    target_link_libraries(bench-fcontext PRIVATE ${STELLANE_BENCH_FCONTEXT})
+    bench_driver(bench-switch-fcontext runtimes/switch/fcontext.c)
+    target_link_libraries(bench-switch-fcontext PRIVATE ${STELLANE_BENCH_FCONTEXT})
+    bench_peer(fcontext true "Boost.Context's assembly")
+else()
+    bench_peer(fcontext false "libboost_context.a not found (Debian: libboost-context-dev)")
+endif()

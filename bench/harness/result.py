@@ -42,10 +42,12 @@ def write(path, text):
             os.fsync(f.fileno())
         os.chmod(beside, 0o666 & ~current_umask())
         os.replace(beside, path)
+        beside = None
     except OSError as e:
-        if beside and os.path.exists(beside):
-            os.unlink(beside)
         raise Bad("%s cannot be written: %s" % (path, e.strerror)) from None
+    finally:
+        if beside:
+            os.unlink(beside)
 
 
 def current_umask():

@@ -35,6 +35,11 @@ class Files(unittest.TestCase):
             self.assertEqual(f.read(), "old")
         self.assertEqual(os.listdir(self.folder), ["a.json"])
 
+    def test_an_interrupted_write_leaves_nothing(self):
+        with mock.patch("os.replace", side_effect=KeyboardInterrupt), self.assertRaises(KeyboardInterrupt):
+            result.save(self.path, {})
+        self.assertEqual(os.listdir(self.folder), [])
+
     @unittest.skipUnless(os.path.exists("/dev/full"), "no /dev/full")
     def test_a_device_is_written_to_and_stays(self):
         link = os.path.join(self.folder, "link")

@@ -1,6 +1,6 @@
 /* operations: what tools/instructions counts the instructions of. Run under callgrind with --collect-atstart=no, as
  * `operations NAME COUNT`: an operation is done COUNT times, and only then, and only on the thread that does it, is
- * counting on. One worker, polling mode inline: no poller thread and no ticks, so nothing depends on the clock.
+ * counting on. One worker, polling mode inline: no poller thread and no ticks, and next to nothing that depends on the clock.
  *
  * The fibers are warm: each has run, its stack is there, and queues have the room that they need. */
 #define _GNU_SOURCE

@@ -199,7 +199,9 @@ def run_startup(row, build, runtime, params, cpus):
     starter = os.path.join(build, "bench", "bench-startup")
     process = Process([starter, "%d" % params["times"], binary(build, runtime, row.workload), row.workload], cpus[:1])
     lines = parse(process.finish(row.timeout))
-    return values(row, lines, {"least_ms": lines["least"]["value"]})
+    own = {"wall_ns": lines["wall"]["wall_ns"] / params["times"], "cpu_ns": lines["cpu_time"]["value"] * 1e6,
+           "peak_rss_bytes": lines["peak_rss"]["value"], "least_ms": lines["least"]["value"]}
+    return values(row, lines, own)
 
 
 LOAD_PARAMETERS = ("connections", "warm_ms", "run_ms", "bytes", "count_ms", "ops", "gap_us", "rate")

@@ -51,13 +51,13 @@ def choose(only, full, asked_runtimes=()):
 
 def costs(row, runs):
     """CPU time and memory beside the row's figures, as metrics of their own: what the runs of each runtime took."""
-    time_metric = next((m for m in row.metrics if m.name == "time"), None)
+    time_metric = next((m for m in row.metrics if m.name in ("time", "wall")), None)
     shown = {m.name for m in row.metrics}
     cpu, memory = {}, {}
     for runtime, samples in runs.items():
         shares = [s["cpu_ns"] / s["wall_ns"] for s in samples if s.get("wall_ns") and "cpu_ns" in s]
         if time_metric and shares and len(shares) == len(samples):
-            shares = [share * s["values"].get("time", 0) for share, s in zip(shares, samples)]
+            shares = [share * s["values"].get(time_metric.name, 0) for share, s in zip(shares, samples)]
         if shares:
             cpu[runtime] = {"status": "ok", **summary(shares)}
         peaks = [s["peak_rss_bytes"] / 1e6 for s in samples if s.get("peak_rss_bytes")]

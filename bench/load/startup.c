@@ -3,7 +3,8 @@
  *   bench-startup times program [argument ...]
  *
  * Starts the program so many times, one after the other, and writes the median and the least wall time of it as a
- * result. Its standard output goes to /dev/null; it must exit with 0. */
+ * result, its mean CPU time, and the most memory that one of them had. Its standard output goes to /dev/null; it must exit
+ * with 0. */
 #include "../common/bench.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -11,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -34,6 +36,15 @@ static int64_t run_once(char **program, const posix_spawn_file_actions_t *action
     return wall;
 }
 
+/* CPU time of all that were reaped, and the greatest of them. */
+static int64_t children(int64_t *rss_bytes) {
+    struct rusage u;
+    if (getrusage(RUSAGE_CHILDREN, &u) != 0) bench_fail("getrusage: %s", strerror(errno));
+    *rss_bytes = (int64_t)u.ru_maxrss * 1024;
+    return (int64_t)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000000000 +
+           (int64_t)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1000;
+}
+
 int main(int argc, char **argv) {
     int times = argc > 2 ? atoi(argv[1]) : 0;
     if (times < 1) {
@@ -47,12 +58,16 @@ int main(int argc, char **argv) {
     int64_t *walls = bench_alloc((size_t)times * sizeof *walls);
     for (int i = 0; i < 3; i++)
         run_once(argv + 2, &actions); /* warms the page cache */
+    int64_t rss_bytes, cpu = children(&rss_bytes);
     bench_start();
     for (int i = 0; i < times; i++)
         walls[i] = run_once(argv + 2, &actions);
     bench_stop();
+    cpu = children(&rss_bytes) - cpu;
     qsort(walls, (size_t)times, sizeof *walls, by_value);
     bench_result("wall", "ms", (double)walls[times / 2] / 1e6, (uint64_t)times, times);
     bench_result("least", "ms", (double)walls[0] / 1e6, (uint64_t)times, times);
+    bench_result("cpu_time", "ms", (double)cpu / 1e6 / times, (uint64_t)times, times);
+    bench_result("peak_rss", "bytes", (double)rss_bytes, (uint64_t)times, times);
     return 0;
 }

@@ -31,7 +31,7 @@ class Change:
         if not self.comparable:
             return "other size"
         noise = "one run only" if self.single else "±%.1f%%" % (100 * self.noise)
-        return "%+.1f%%  (%s)%s" % (100 * self.share, noise, "  " + self.mark if self.mark else "")
+        return "%+7.1f%%  (%s)%s" % (100 * self.share, noise, "  " + self.mark if self.mark else "")
 
 
 class Comparison:

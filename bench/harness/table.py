@@ -140,7 +140,11 @@ class Table:
     def line(self, metric, main):
         cells = metric["runtimes"]
         ours = cells.get("stellane")
-        text = "  " + (metric["label"].ljust(LABEL - 1) + " " + metric["unit"]).ljust(LABEL + UNIT)
+        name = metric["label"].ljust(LABEL - 1) + " " + metric["unit"]
+        if len(name) > LABEL + UNIT:
+            self.say("  " + name)
+            name = ""
+        text = "  " + name.ljust(LABEL + UNIT)
         text += self.paint((figure(ours) if ours else "").rjust(CELL), "bold")
         shown = self.beside(metric)
         text += "".join(self.peer(name, cell, ours, metric["better"]) for name, cell in shown)

@@ -48,6 +48,11 @@ class Lines(unittest.TestCase):
         row = sample.make_row(figures={"stellane": [10.0], "go": [40.0], "tokio": [5.0], "boost": [100.0]})
         self.assertRegex(shown(sample.make_document([row]), peers=["boost"]), r"10\.0   boost 100 +0\.10 better\n +tokio 5\.00  go 40")
 
+    def test_a_long_label_has_a_line_of_its_own(self):
+        lines = shown(sample.make_document([sample.make_row("a-row-with-a-name-that-fits-nowhere")])).splitlines()
+        self.assertIn("  a-row-with-a-name-that-fits-nowhere, 1w ns", lines)
+        self.assertRegex("\n".join(lines), r"\n {40} +11\.0 ±9%   go 41\.0")
+
     def test_targets(self):
         row = sample.make_row(targets=(("P1", "<=", 12), ("P2", "<=", 0.1, "go"), ("P3", "<=", 1, "tokio")))
         self.assertIn("P1 <= 12 met  P2 <= 0.1 x go missed  P3 <= 1 x tokio ?", shown(sample.make_document([row])))

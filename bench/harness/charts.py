@@ -109,15 +109,17 @@ def standing(groups):
     steps = [s for s in (2, 5, 10, 20, 50) if s <= reach]
     grid = [line(at(g), 0, at(g), ROW_HEIGHT, "grid") for s in steps for g in (s, 1 / s)]
     grid.append(line(50, 0, 50, ROW_HEIGHT, "zero"))
-    rows = ['<div></div><div class="plot ends"><span class="worse">◀ worse</span><span class="better">better ▶</span></div><div></div>']
+    rows = ['<div></div><div class="plot ends"><span class="worse">◀ worse</span>'
+            '<span class="better">better ▶</span></div><div></div>']
     for entries in groups:
         for anchor, gain, mark, peer in entries:
             x = at(gain)
             body = grid + ['<rect x="%.2f%%" y="4" width="%.2f%%" height="%d" rx="2" class="gain %s"/>' % (
                 min(50.0, x), max(abs(x - 50), 0.4), ROW_HEIGHT - 8, mark)]
             words = "level with" if mark == "even" else "%s× <i>%s than</i>" % (times(max(gain, 1 / gain)), mark)
-            rows.append('<div class="name"><a href="#%s">%s</a></div><div class="plot">%s</div><div class="value %s">%s %s</div>' % (
-                escape(anchor), escape(anchor), svg(ROW_HEIGHT, body), mark, words, escape(peer)))
+            rows.append('<div class="name"><a href="#%s">%s</a></div><div class="plot">%s</div>'
+                        '<div class="value %s">%s %s</div>' % (
+                            escape(anchor), escape(anchor), svg(ROW_HEIGHT, body), mark, words, escape(peer)))
         rows.append('<div class="gap"></div>')
     axis = [text(at(g), 13, "%s%d×" % ("" if g >= 1 else "1/", s), "tick" if s == (2 if reach < 10 else 10) else "tick minor")
             for s in steps for g in (s, 1 / s)]

@@ -70,8 +70,9 @@ def where_we_stand(document):
     met, judged = targets(document)
     tiles = [tile("%d of %d" % (marks.count("better"), len(marks)), "rows in which ours is ahead of all other runtimes", "better"),
              tile("%d" % marks.count("even"), "level with the best of the others: within 5 % or the spread"),
-             tile("%d" % marks.count("worse"), "behind the best of the others", "worse" if "worse" in marks else ""),
-             tile("%d of %d" % (met, judged), "of our own targets met in this run")]
+             tile("%d" % marks.count("worse"), "behind the best of the others", "worse" if "worse" in marks else "")]
+    if judged:
+        tiles.append(tile("%d of %d" % (met, judged), "of our own targets met in this run"))
     go = against(document, "go")
     if go:
         tiles.append(tile("%s×" % times(max(go[0], 1 / go[0])), "%s than Go, in the median of the %d rows that both run" % (
@@ -118,8 +119,8 @@ def everything(row):
     head = "".join(tag("th", head_of(m)) for m in metrics)
     params = ", ".join("%s=%s" % item for item in row["params"].items())
     disturbed = '<p class="worse">Disturbed: %s.</p>' % escape(row["disturbed"]) if row["disturbed"] else ""
-    return ('<details><summary>all figures, CPU time and memory</summary><div class="scroll"><table><tr><th></th>%s<th>runs</th></tr>'
-            '%s</table></div><p class="soft">%s, %s; %d worker%s</p>%s</details>' % (
+    return ('<details><summary>all figures, CPU time and memory</summary><div class="scroll"><table>'
+            '<tr><th></th>%s<th>runs</th></tr>%s</table></div><p class="soft">%s, %s; %d worker%s</p>%s</details>' % (
                 head, "".join(lines), escape(row["workload"]), escape(params or "no parameters"), row["workers"],
                 "" if row["workers"] == 1 else "s", disturbed))
 
@@ -134,7 +135,7 @@ def beside_it(row):
         peer, cell = best_peer(metric)
         ratio, mark = verdict(ours, cell, metric["better"]) if cell else (None, None)
         beside = "%s %s" % (peer, figure(cell)) if cell else ""
-        lines.append('<tr><td class=text>%s</td><td><b>%s</b></td><td>%s</td><td class="%s">%s</td></tr>' % (
+        lines.append('<tr><td class="text">%s</td><td><b>%s</b></td><td>%s</td><td class="%s">%s</td></tr>' % (
             head_of(metric), escape(figure(ours)), escape(beside), mark or "", "%s %s" % (times(ratio), mark) if ratio else ""))
     return '<div class="scroll"><table>%s</table></div>' % "".join(lines) if lines else ""
 
@@ -213,36 +214,63 @@ def curve_section(document):
     return '<h2>Latency: median to tail</h2><div class="cards">%s</div>' % cards if cards else ""
 
 
-def scaling(rows):
-    """{runtime: [(workers, gain over its own figure with the fewest workers)]}"""
+def against_itself(rows, x_of, better):
+    """{runtime: [(x, the figure as a multiple of its own in the first of the rows)]}; better: what is to grow, as less or more
+    of the figure."""
     series = {}
-    for row in sorted(rows, key=lambda row: row["workers"]):
+    for row in sorted(rows, key=x_of):
         metric = row["metrics"][0]
         for name, cell in metric["runtimes"].items():
             if cell["status"] == "ok" and cell["median"]:
-                series.setdefault(name, []).append((row["workers"], cell["median"], metric["better"]))
-    found = {}
-    for name, points in series.items():
-        base = points[0][1]
-        if len(points) > 1:
-            found[name] = [(n, v / base if better == "more" else base / v) for n, v, better in points]
-    return found
+                value = cell["median"] if metric["better"] == better else 1 / cell["median"]
+                series.setdefault(name, []).append((x_of(row), value))
+    return {name: [(x, value / points[0][1]) for x, value in points] for name, points in series.items() if len(points) > 1}
+
+
+def multiples(heading, unit, series, x_at, x_ticks, ideal, most_first):
+    """A card with a line for each runtime; y: multiples of its own."""
+    order = sorted(series, key=lambda n: (n not in OURS, series[n][-1][1] * (-1 if most_first else 1)))
+    top = 1.1 * max(y for points in list(series.values()) + [ideal] for _, y in points)
+    step = next((s for s in (0.25, 0.5, 1, 2, 5, 10, 50, 100, 1000) if top / s <= 6), top)
+    ticks = [(step * i, "%g×" % (step * i)) for i in range(int(top / step) + 1)]
+    plot = charts.lines({n: series[n] for n in order}, x_at, x_ticks, lambda y: y / top, ticks, OURS, ideal)
+    return '<section class="card"><h3>%s</h3><div class="unit">%s</div>%s</section>' % (escape(heading), escape(unit), plot)
 
 
 def scale_card(name, rows):
-    series = scaling(rows)
-    if not series:
-        return ""
+    series = against_itself(rows, lambda row: row["workers"], "more")
     workers = sorted({row["workers"] for row in rows})
     first, last = workers[0], workers[-1]
-    order = sorted(series, key=lambda n: (n not in OURS, -series[n][-1][1]))
-    top = 1.1 * max([last / first] + [y for points in series.values() for _, y in points])
-    step = next(s for s in (0.25, 0.5, 1, 2, 5, 10, 50, 100, 1000) if top / s <= 6)
-    ticks = [(step * i, "%g×" % (step * i)) for i in range(int(top / step) + 1)]
-    plot = charts.lines({n: series[n] for n in order}, lambda x: (x - first) / ((last - first) or 1),
-                        [(n, "%dw" % n) for n in workers], lambda y: y / top, ticks, OURS, [(n, n / first) for n in workers])
-    return '<section class="card"><h3>%s scaling</h3><div class="unit">work done in the same time, as multiples of its own with ' \
-           "%d worker%s</div>%s</section>" % (escape(name), first, "" if first == 1 else "s", plot)
+    if not series or first == last:
+        return ""
+    return multiples("%s scaling" % name, "work done in the same time, as multiples of its own with %d worker%s" % (
+        first, "" if first == 1 else "s"), series, lambda x: (x - first) / (last - first), [(n, "%dw" % n) for n in workers],
+        [(n, n / first) for n in workers], True)
+
+
+def live(row):
+    """How many fibers there are while it is measured."""
+    return max(row["params"].get("live", 0), row["params"].get("fibers", 0), 1)
+
+
+def growth_card(name, rows):
+    series = against_itself(rows, live, "less")
+    counts = sorted({live(row) for row in rows})
+    if not series or len(counts) < 2:
+        return ""
+    first, last = math.log10(counts[0]), math.log10(counts[-1])
+    unit = "cost of one, as multiples of its own with %s fibers; less is better, 1× is flat" % format(counts[0], ",")
+    return multiples(name, unit, series, lambda x: (math.log10(x) - first) / (last - first), [(n, charts.short(n)) for n in counts],
+                     [(n, 1.0) for n in counts], False)
+
+
+def growth_section(document):
+    groups = {}
+    for row in rows_beside(document):
+        if row["group"] == "growth":
+            groups.setdefault(row["id"].rpartition("-")[0], []).append(row)
+    cards = "".join(growth_card(name, rows) for name, rows in groups.items())
+    return '<h2>Growth with the number of fibers</h2><div class="cards">%s</div>' % cards if cards else ""
 
 
 def scale_section(document):
@@ -269,17 +297,19 @@ def machine_section(document):
              ("others' share of a CPU", "%.1f %%, stolen %.1f %%" % (
                  100 * document.get("disturbance", {}).get("others", 0), 100 * document.get("disturbance", {}).get("steal", 0))),
              ("measured for", "%d s, %s run" % (document["seconds"], document["run"]))]
-    lines = "".join("<tr><td>%s</td><td class=text>%s</td></tr>" % (escape(k), escape(str(v))) for k, v in shown if v not in (None, ""))
-    peers = "".join("<tr><td>%s</td><td class=text>%s%s</td></tr>" % (
-        escape(name), "" if peer["available"] else "not installed: ", escape(peer["text"])) for name, peer in document["peers"].items())
-    return ('<h2>The machine and the versions</h2><div class="cards"><div class="card scroll"><h3>Machine</h3><table>%s</table></div>'
+    versions = [(name, ("" if peer["available"] else "not installed: ") + peer["text"])
+                for name, peer in document["peers"].items()]
+    lines, peers = ("".join('<tr><td>%s</td><td class="text">%s</td></tr>' % (escape(k), escape(str(v)))
+                            for k, v in pairs if v not in (None, "")) for pairs in (shown, versions))
+    return ('<h2>The machine and the versions</h2><div class="cards">'
+            '<div class="card scroll"><h3>Machine</h3><table>%s</table></div>'
             '<div class="card scroll"><h3>Runtimes</h3><table>%s</table></div></div>' % (lines, peers))
 
 
 def absent_section(document):
     failures, absent = reasons(document)
     lines = [tag("p", escape(text), "worse") for text in failures]
-    lines += ["<tr><td class=text>%s</td><td class=text>%s</td></tr>" % (escape(why), escape(", ".join(rows)))
+    lines += ['<tr><td class="text">%s</td><td class="text">%s</td></tr>' % (escape(why), escape(", ".join(rows)))
               for why, rows in absent.items()]
     body = "".join(line for line in lines if line.startswith("<p"))
     table = "".join(line for line in lines if line.startswith("<tr"))
@@ -317,11 +347,12 @@ def page(document):
         style = f.read()
     m = document["machine"]
     subtitle = "%s run of %d rows, %s; commit %s; %s, %d CPUs, Linux %s" % (
-        document["run"], len(document["rows"]), m["date"][:16].replace("T", " "), m.get("commit") or "unknown", m["cpu"], m["cpus"],
-        m["kernel"])
+        document["run"], len(document["rows"]), m["date"][:16].replace("T", " "), m.get("commit") or "unknown", m["cpu"],
+        m["cpus"], m["kernel"])
     floors = ", ".join(name for name in BASELINES if name in document["peers"])
     parts = [where_we_stand(document), group_sections(document), curve_section(document), scale_section(document),
-             across_section(document), worth_section(document), machine_section(document), absent_section(document)]
+             growth_section(document), across_section(document), worth_section(document), machine_section(document),
+             absent_section(document)]
     return "\n".join((
         "<!doctype html>", '<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">', "<title>Stellane Fiber beside other runtimes</title>",

@@ -77,6 +77,9 @@ def everything():
     for workers in (1, 2, 4):
         rows.append(make_row("strong-%dw" % workers, {name: [100.0 / workers ** (1 - 0.05 * i)] * 3
                                                       for i, name in enumerate(MANY[:6])}, scale="strong", workers=workers))
+    for live, text in ((1000, "1k"), (100000, "100k"), (1000000, "1M")):
+        rows.append(make_row("grow-yield-" + text, {name: [10.0 * (1 + i * live / 1e6)] * 3 for i, name in enumerate(MANY[:3])},
+                             group="growth", params={"fibers": 1000, "live": live}))
     rows.append(make_across())
     return make_document(rows, disturbed="other processes used 50 % of a CPU")
 

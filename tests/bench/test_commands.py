@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 import sample
@@ -39,7 +40,8 @@ class Program(unittest.TestCase):
         os.chmod(path, stat.S_IRWXU)
 
     def run_it(self, *arguments, **more):
-        return subprocess.run([sys.executable, "-B", RUN, *arguments], capture_output=True, text=True, timeout=60, check=False, **more)
+        return subprocess.run([sys.executable, "-B", RUN, *arguments], capture_output=True, text=True, timeout=60,
+                              check=False, **more)
 
     def measure(self, *more):
         return self.run_it("--build", self.folder, "--only", "yield-2", "--repetitions", "2", *more)
@@ -64,7 +66,8 @@ class Measuring(Program):
     def test_a_driver_that_fails_or_lies_or_is_not_there(self):
         for body, words in (("echo ouch >&2; exit 3", "exit status 3 (ouch)"), ("kill -SEGV $$", "SIGSEGV"),
                             ("echo '%s'" % LINE.replace("5000000", "4") % "1", "checksum 4"), ("echo hello", "no JSON"),
-                            ("true", "no result"), ("echo '{\"error\": \"no memory\"}'; exit 1", "no memory"), (None, "cannot be started")):
+                            ("true", "no result"), ("echo '{\"error\": \"no memory\"}'; exit 1", "no memory"),
+                            (None, "cannot be started")):
             if body is None:
                 os.unlink(os.path.join(self.folder, "bench", "bench-go"))
             else:
@@ -76,12 +79,12 @@ class Measuring(Program):
 
     def test_interrupted(self):
         """The first driver has run, the second waits to be killed."""
-        os.mkfifo(os.path.join(self.folder, "gate"))
-        self.driver("go", "echo > %s/gate; exec sleep 1000" % self.folder)
+        here = os.path.join(self.folder, "here")
+        self.driver("go", "touch %s; exec sleep 1000" % here)
         with subprocess.Popen([sys.executable, "-B", RUN, "--build", self.folder, "--only", "yield", "--json", self.json],
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-            with open(os.path.join(self.folder, "gate"), encoding="utf-8") as gate:
-                gate.read()
+            while not os.path.exists(here) and process.poll() is None:
+                time.sleep(0.01)
             process.send_signal(signal.SIGINT)
             out, _ = process.communicate(timeout=60)
         self.assertEqual(process.returncode, 130)
@@ -110,12 +113,12 @@ class Measuring(Program):
 
 class Bad(Program):
     def test_arguments(self):
-        for arguments, words in (((), "--build is needed"), (("--build", "x", "--only", "nothing"), "nothing is called 'nothing'"),
-                                 (("--build", "x", "--runtime", "nobody"), "nobody"), (("--build", "x", "--repetitions", "0"), "1 to 1000"),
-                                 (("--build", "x", "--columns", "nobody"), "nobody"), (("--build", "x", "--repetitions", "x"), "invalid"),
-                                 (("--quick", "--full", "--build", "x"), "not both"), (("compare", "a"), "required"), (("report", "a"), "required"),
-                                 (("compare", "a", "b", "--fail-over", "-1"), "percent"), (("compare", "a", "b", "--fail-over", "nan"), "percent")):
-            done = self.run_it(*arguments)
+        for arguments, words in (("", "--build is needed"), ("--build x --only nothing", "nothing is called 'nothing'"),
+                                 ("--build x --runtime nobody", "nobody"), ("--build x --columns nobody", "nobody"),
+                                 ("--build x --repetitions 0", "1 to 1000"), ("--build x --repetitions x", "invalid"),
+                                 ("--quick --full --build x", "not both"), ("compare a", "required"), ("report a", "required"),
+                                 ("compare a b --fail-over -1", "percent"), ("compare a b --fail-over nan", "percent")):
+            done = self.run_it(*arguments.split())
             self.assertEqual(done.returncode, 2, arguments)
             self.assertIn(words, done.stderr)
 
@@ -131,7 +134,8 @@ class Bad(Program):
         path = os.path.join(self.folder, "bad.json")
         with open(path, "w", encoding="utf-8") as f:
             f.write("{")
-        for arguments in (("show", path), ("report", path, "-o", path + ".html"), ("compare", path, path), ("show", path + "none")):
+        for arguments in (("show", path), ("report", path, "-o", path + ".html"), ("compare", path, path),
+                          ("show", path + "none")):
             done = self.run_it(*arguments)
             self.assertEqual(done.returncode, 2, arguments)
             self.assertTrue(done.stderr.startswith("bench/run: "), done.stderr)

@@ -69,6 +69,15 @@ class Page(unittest.TestCase):
         self.assertIn("Latency: median to tail", self.page)
         self.assertIn("p99.9", self.page)
         self.assertIn("strong scaling", self.page)
+        self.assertIn("multiples of its own with 1,000 fibers", self.page)
+
+    def test_each_runtime_beside_itself(self):
+        rows = [row for row in self.document["rows"] if row.get("scale")]
+        found = report.against_itself(rows, lambda row: row["workers"], "more")
+        self.assertEqual([(x, round(y, 6)) for x, y in found["stellane"]], [(1, 1), (2, 2), (4, 4)])
+        self.assertEqual(set(found), set(sample.MANY[:6]))
+        grown = [row for row in self.document["rows"] if row["group"] == "growth"]
+        self.assertEqual([round(y, 3) for _, y in report.against_itself(grown, report.live, "less")["go"]], [1, 1.099, 1.998])
 
     def test_light_and_dark(self):
         self.assertIn("prefers-color-scheme: dark", self.page)

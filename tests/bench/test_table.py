@@ -46,7 +46,8 @@ class Lines(unittest.TestCase):
 
     def test_those_asked_for(self):
         row = sample.make_row(figures={"stellane": [10.0], "go": [40.0], "tokio": [5.0], "boost": [100.0]})
-        self.assertRegex(shown(sample.make_document([row]), peers=["boost"]), r"10\.0   boost 100 +0\.10 better\n +tokio 5\.00  go 40")
+        self.assertRegex(shown(sample.make_document([row]), peers=["boost"]),
+                         r"10\.0   boost 100 +0\.10 better\n +tokio 5\.00  go 40")
 
     def test_a_long_label_has_a_line_of_its_own(self):
         lines = shown(sample.make_document([sample.make_row("a-row-with-a-name-that-fits-nowhere")])).splitlines()

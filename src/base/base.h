@@ -12,9 +12,9 @@
 #include <stdint.h>
 #include <stellane/base.h>
 
-#define STEL__CACHE_LINE 64
-#define STEL__ALIGNED(n) __attribute__((aligned(n)))
-#define STEL__NOINLINE   __attribute__((noinline))
+#define STEL__CACHE_LINE    64
+#define STEL__ALIGNED(n)    __attribute__((aligned(n)))
+#define STEL__NOINLINE      __attribute__((noinline))
 #define STEL__ALWAYS_INLINE __attribute__((always_inline)) static inline
 /* Not inlined, and nothing concluded from its body: for the function that switches, whose asm changes everything. */
 #if __has_attribute(noipa)

@@ -13,10 +13,13 @@
  *   void channel_init(channel *), channel_close(channel *)
  *   void channel_send(channel *, uint64_t)            returns when the element has been received
  *   bool channel_recv(channel *, uint64_t *)          false: closed
+ *   bool channel_recv_within(channel *, uint64_t *, int64_t ns)   false: closed, or nothing came
  *
  * and takes into its table of workloads what it can do. workloads/README.md says what they count. */
 #ifndef BENCH_THREADS_H
 #define BENCH_THREADS_H
+
+#include "crowd.h"
 
 /* ---- yield ---- */
 
@@ -39,10 +42,12 @@ static inline uint64_t yield_round(thread *threads, int n, int each) {
 static inline void run_yield(void) {
     int n = bench_param_int("fibers", 2), each = bench_param_int("ops", 1000000) / n;
     thread *threads = bench_alloc((size_t)n * sizeof *threads);
+    live_begin(false);
     yield_round(threads, n, each / 10 + 1);
     bench_start();
     uint64_t checksum = yield_round(threads, n, each);
     bench_stop();
+    live_end();
     bench_result_ns("time", checksum, (int64_t)each * n);
 }
 
@@ -64,10 +69,12 @@ static inline uint64_t spawn_join_round(int64_t n) {
 
 static inline void run_spawn_join(void) {
     int64_t ops = bench_param("ops", 10000);
+    live_begin(false);
     spawn_join_round(ops / 10);
     bench_start();
     uint64_t checksum = spawn_join_round(ops);
     bench_stop();
+    live_end();
     bench_result_ns("time", checksum, ops);
 }
 
@@ -175,10 +182,12 @@ static inline void run_channel(void) {
     channel_init(&back);
     thread_spawn(&t, partner, NULL);
     if (bench_param("apart", 0)) bench_pin(0);
+    live_begin(false);
     play(ops / 10);
     bench_start();
     uint64_t checksum = play(ops);
     bench_stop();
+    live_end();
     channel_close(&there);
     thread_join(t);
     bench_result_ns("time", checksum, ops);
@@ -252,6 +261,7 @@ static inline void *sleeper(void *arg) {
 static inline void run_timers(void) {
     int n = bench_param_int("fibers", 5000);
     thread *threads = bench_alloc((size_t)n * sizeof *threads);
+    live_begin(true);
     for (int i = 0; i < n; i++)
         thread_spawn(&threads[i], sleeper, (void *)(uintptr_t)i);
     int64_t from = bench_now() + 300000000, to = from + bench_param("run_ms", 1500) * 1000000;
@@ -265,6 +275,7 @@ static inline void run_timers(void) {
     cpu = bench_cpu() - cpu;
     for (int i = 0; i < n; i++)
         thread_join(threads[i]);
+    live_end();
     int64_t count = atomic_load(&sleeps);
     if (atomic_load(&early) > 0) bench_fail("%lld sleeps ended early", (long long)atomic_load(&early));
     bench_result("p50", "us", (double)bench_histogram_at(&overshoots, 0.50) / 1e3, (uint64_t)count, count);

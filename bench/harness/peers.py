@@ -26,6 +26,8 @@ ONCE = Not("measured once, above")
 # A million fibers beside what is measured, and a hundred thousand.
 MILLION = tuple("grow-%s-1M" % what for what in ("yield", "turns", "spawn", "channel", "timers"))
 CROWDS = MILLION + tuple(id.replace("1M", "100k") for id in MILLION)
+GROWTH = CROWDS + tuple(id.replace("1M", "1k") for id in MILLION)
+SCALE = ("scale-strong-2w", "scale-weak-2w")
 
 
 def each(keys, entry=None):
@@ -76,13 +78,17 @@ PTHREAD = {
 
 TOKIO = {
     **each(FIBERS + ("timers", "echo", "start")),
+    **dict.fromkeys(GROWTH + ("tree", "fairness")),
     "channel-apart": Not("cannot place tasks"),
     "parked-default": ONCE,
 }
 
 ONE_WORKER = Not("has one worker")
 ST = {
-    **each(("yield", "spawn-join", "spawn-all", "channel", "mutex", "timers", "echo", "start")),
+    **each(("yield", "spawn-join", "spawn-all", "tree", "channel", "mutex", "fairness", "timers", "echo", "wake", "start")),
+    **each(SCALE + ("fair-yield-2w", "fair-20us-2w", "fair-1ms-2w", "wake-across"), ONE_WORKER),
+    **each(MILLION, Not("a million stacks, 11 us each to make: only with --full", full=True, memory=8 * GIB)),
+    "idle-lean": ONCE,
     **each(("spawn-join-2w", "spawn-all-2w", "skynet-2w", "fib-2w", "channel-2w", "channel-apart", "mutex-2w",
             "mutex-yield-2w", "echo-64-2w"), ONE_WORKER),
     "skynet": Not("its first-in first-out order keeps most of the million stacks alive at once (5 GB): only with --full and "

@@ -76,15 +76,27 @@ static inline void channel_send(channel *c, uint64_t element) {
     pth_mutex_release(&c->mutex);
 }
 
-static inline bool channel_recv(channel *c, uint64_t *element) {
+/* timeout: an event; NULL: for as long as it takes. */
+static inline bool channel_recv_before(channel *c, uint64_t *element, pth_event_t timeout) {
     pth_mutex_acquire(&c->mutex, FALSE, NULL);
-    while (!c->full && !c->closed)
-        pth_cond_await(&c->sent, &c->mutex, NULL);
+    while (!c->full && !c->closed && (!timeout || pth_event_status(timeout) == PTH_STATUS_PENDING))
+        pth_cond_await(&c->sent, &c->mutex, timeout);
     bool got = c->full;
     *element = c->element;
     c->full = false;
     if (got) pth_cond_notify(&c->received, FALSE);
     pth_mutex_release(&c->mutex);
+    return got;
+}
+
+static inline bool channel_recv(channel *c, uint64_t *element) {
+    return channel_recv_before(c, element, NULL);
+}
+
+static inline bool channel_recv_within(channel *c, uint64_t *element, int64_t ns) {
+    pth_event_t timeout = pth_event(PTH_EVENT_TIME, pth_timeout((long)(ns / 1000000000), (long)(ns / 1000 % 1000000)));
+    bool got = channel_recv_before(c, element, timeout);
+    pth_event_free(timeout, PTH_FREE_THIS);
     return got;
 }
 
@@ -148,6 +160,7 @@ int main(int argc, char **argv) {
         { "fib", run_fib },       { "channel", run_channel },
         { "mutex", run_mutex },   { "timers", run_timers },
         { "echo", run_echo },     { "wake", run_wake },
+        { "tree", run_tree },     { "fairness", run_fairness },
         { "start", run_start },   { NULL, NULL },
     };
     if (!pth_init()) bench_fail("pth_init failed");

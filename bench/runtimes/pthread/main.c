@@ -78,16 +78,31 @@ static inline void channel_send(channel *c, uint64_t element) {
     pthread_mutex_unlock(&c->mutex);
 }
 
-static inline bool channel_recv(channel *c, uint64_t *element) {
+/* until: on CLOCK_REALTIME, as conditions have it; NULL: for as long as it takes. */
+static inline bool channel_recv_until(channel *c, uint64_t *element, const struct timespec *until) {
+    int rc = 0;
     pthread_mutex_lock(&c->mutex);
-    while (!c->full && !c->closed)
-        pthread_cond_wait(&c->sent, &c->mutex);
+    while (!c->full && !c->closed && rc == 0)
+        rc = until ? pthread_cond_timedwait(&c->sent, &c->mutex, until) : pthread_cond_wait(&c->sent, &c->mutex);
     bool got = c->full;
     *element = c->element;
     c->full = false;
     if (got) pthread_cond_signal(&c->received);
     pthread_mutex_unlock(&c->mutex);
     return got;
+}
+
+static inline bool channel_recv(channel *c, uint64_t *element) {
+    return channel_recv_until(c, element, NULL);
+}
+
+static inline bool channel_recv_within(channel *c, uint64_t *element, int64_t ns) {
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    ns += until.tv_nsec;
+    until.tv_sec += ns / 1000000000;
+    until.tv_nsec = ns % 1000000000;
+    return channel_recv_until(c, element, &until);
 }
 
 static inline void channel_close(channel *c) {
@@ -181,6 +196,8 @@ int main(int argc, char **argv) {
         { "read", run_read },
         { "read-through", run_read_through },
         { "append", run_append },
+        { "tree", run_tree },
+        { "fairness", run_fairness },
         { NULL, NULL },
     };
     prctl(PR_SET_TIMERSLACK, 1L); /* of its threads too */

@@ -83,6 +83,30 @@ static void run_fib(void) {
     bench_result("time", "ms", (double)wall / 1e6, checksum, n);
 }
 
+/* ---- tree ---- */
+
+typedef struct branch {
+    int64_t first, count, steps;
+} branch;
+
+static uint64_t grow(uint64_t arg) {
+    const branch *self = (const branch *)(uintptr_t)arg;
+    if (self->count == 1) return bench_work((uint64_t)self->first, self->steps);
+    int64_t half = self->count / 2;
+    branch left = { self->first, half, self->steps }, right = { self->first + half, self->count - half, self->steps };
+    return call(grow, (uint64_t)(uintptr_t)&left) + call(grow, (uint64_t)(uintptr_t)&right);
+}
+
+static void run_tree(void) {
+    branch root = { 0, bench_param("leaves", 20000), bench_param("steps", 2500) }, warm = root;
+    warm.count = warm.count / 10 + 1;
+    grow((uint64_t)(uintptr_t)&warm);
+    bench_start();
+    uint64_t checksum = grow((uint64_t)(uintptr_t)&root);
+    bench_stop();
+    bench_result_ns("time", checksum, root.count);
+}
+
 /* ---- channel: the partner is called with the number and returns its answer ---- */
 
 static uint64_t partner(uint64_t ball) {
@@ -127,8 +151,15 @@ static void run_start(void) {}
 
 int main(int argc, char **argv) {
     static const bench_workload table[] = {
-        { "spawn-join", run_spawn_join }, { "spawn-all", run_spawn_all }, { "skynet", run_skynet }, { "fib", run_fib },
-        { "channel", run_channel },       { "mutex", run_mutex },         { "start", run_start },   { NULL, NULL },
+        { "spawn-join", run_spawn_join },
+        { "spawn-all", run_spawn_all },
+        { "skynet", run_skynet },
+        { "fib", run_fib },
+        { "tree", run_tree },
+        { "channel", run_channel },
+        { "mutex", run_mutex },
+        { "start", run_start },
+        { NULL, NULL },
     };
     return bench_main(argc, argv, "serial", table);
 }

@@ -72,15 +72,22 @@ static inline void channel_send(channel *c, uint64_t element) {
         st_cond_wait(c->received);
 }
 
-static inline bool channel_recv(channel *c, uint64_t *element) {
+static inline bool channel_recv_before(channel *c, uint64_t *element, st_utime_t timeout) {
     while (!c->full) {
-        if (c->closed) return false;
-        st_cond_wait(c->sent);
+        if (c->closed || st_cond_timedwait(c->sent, timeout) != 0) return false;
     }
     *element = c->element;
     c->full = false;
     st_cond_signal(c->received);
     return true;
+}
+
+static inline bool channel_recv(channel *c, uint64_t *element) {
+    return channel_recv_before(c, element, ST_UTIME_NO_TIMEOUT);
+}
+
+static inline bool channel_recv_within(channel *c, uint64_t *element, int64_t ns) {
+    return channel_recv_before(c, element, (st_utime_t)ns / 1000);
 }
 
 static inline void channel_close(channel *c) {
@@ -154,6 +161,7 @@ int main(int argc, char **argv) {
         { "mutex", run_mutex },   { "parked", run_parked },
         { "timers", run_timers }, { "echo", run_echo },
         { "wake", run_wake },     { "start", run_start },
+        { "tree", run_tree },     { "fairness", run_fairness },
         { NULL, NULL },
     };
     st_set_eventsys(ST_EVENTSYS_ALT);

@@ -122,6 +122,7 @@ template <class F> void run_coroutine(F f) {
 }
 
 void run_timers();
+void run_fairness();
 void run_echo();
 void run_wake();
 

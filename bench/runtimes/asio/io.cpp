@@ -1,5 +1,6 @@
-// timers, echo, wake-ups.
+// timers, fairness, echo, wake-ups.
 #include "asio.hpp"
+#include "parked.hpp"
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <chrono>
 
@@ -29,6 +30,7 @@ template <class World> void sleeper(yield<World> y, std::uint64_t number) {
 template <class World> void timers(yield<World> y) {
     int n = bench_param_int("fibers", 5000);
     std::vector<done<World>> all(static_cast<std::size_t>(n));
+    beside<World> live(y, true);
     for (std::size_t i = 0; i < all.size(); i++)
         spawn<World>([&end = all[i], i](yield<World> y) {
             sleeper<World>(y, i);
@@ -48,6 +50,7 @@ template <class World> void timers(yield<World> y) {
     cpu = bench_cpu() - cpu;
     for (auto &end : all)
         end.wait(y);
+    live.end(y);
     if (early) bench_fail("%lld sleeps ended early", static_cast<long long>(early));
     auto micros = [](std::int64_t ns) { return static_cast<double>(ns) / 1e3; };
     std::uint64_t count = bench_histogram_count(&overshoots);
@@ -55,6 +58,54 @@ template <class World> void timers(yield<World> y) {
     bench_result("p50", "us", micros(bench_histogram_at(&overshoots, 0.50)), count, operations);
     bench_result("p99", "us", micros(bench_histogram_at(&overshoots, 0.99)), count, operations);
     bench_result("cpu", "us", micros(cpu) / static_cast<double>(count), count, operations);
+}
+
+// ---- fairness ----
+
+enum { warm_up, measured, over };
+std::atomic<int> phase = warm_up;
+bench_histogram lateness;
+
+template <class World> void tick(yield<World> y, std::int64_t length) {
+    asio::steady_timer timer(*context);
+    for (std::int64_t now = bench_now(), end = now + length; now < end;) {
+        std::int64_t intended = now + 1000000;
+        timer.expires_after(nanoseconds(1000000));
+        timer.async_wait(y);
+        now = bench_now();
+        if (now < intended) bench_fail("a sleep ended early");
+        if (phase == measured) bench_histogram_add(&lateness, now - intended);
+    }
+}
+
+// They start on whoever is free.
+template <class World> void fairness(yield<World> y) {
+    int n = bench_param_int("fibers", 1000);
+    std::int64_t length = bench_param("run_ms", 1000) * 1000000, spin_ns = bench_param("spin_us", 0) * 1000;
+    std::atomic<std::uint64_t> turns = 0;
+    std::vector<done<World>> all(static_cast<std::size_t>(n));
+    for (auto &end : all)
+        asio::post(*context, [&, spin_ns] {
+            spawn<World>([&, spin_ns](yield<World> y) {
+                std::uint64_t mine = 0;
+                for (int now; (now = phase.load(std::memory_order_relaxed)) != over;) {
+                    bench_spin(spin_ns);
+                    mine += now == measured;
+                    asio::post(y);
+                }
+                turns += mine;
+                end.set();
+            });
+        });
+    tick<World>(y, length / 10);
+    phase = measured;
+    bench_start();
+    tick<World>(y, length);
+    bench_stop();
+    phase = over;
+    for (auto &end : all)
+        end.wait(y);
+    bench_fairness_results(&lateness, turns);
 }
 
 // ---- echo ----
@@ -100,6 +151,10 @@ template <class World> void woken_by_pipe(yield<World> y) {
 
 void run_timers() {
     run_coroutine([](auto world, auto y) { timers<decltype(world)>(y); });
+}
+
+void run_fairness() {
+    run_coroutine([](auto world, auto y) { fairness<decltype(world)>(y); });
 }
 
 void run_echo() {

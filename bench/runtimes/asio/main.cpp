@@ -3,6 +3,7 @@
 // to keep what has been freed. A spawned coroutine runs at once, inside of its parent, until it waits: so one that never
 // waits never leaves the first worker.
 #include "asio.hpp"
+#include "parked.hpp"
 #include <malloc.h>
 
 namespace {
@@ -28,10 +29,12 @@ template <class World> std::uint64_t yield_round(yield<World> y, int n, int each
 void run_yield() {
     run_coroutine([](auto world, auto y) {
         int n = bench_param_int("fibers", 2), each = bench_param_int("ops", 1000000) / n;
+        beside<decltype(world)> live(y);
         yield_round<decltype(world)>(y, n, each / 10 + 1);
         bench_start();
         std::uint64_t checksum = yield_round<decltype(world)>(y, n, each);
         bench_stop();
+        live.end(y);
         bench_result_ns("time", checksum, static_cast<std::int64_t>(each) * n);
     });
 }
@@ -56,10 +59,12 @@ template <class World> std::uint64_t spawn_join_round(yield<World> y, std::int64
 void run_spawn_join() {
     run_coroutine([](auto world, auto y) {
         std::int64_t ops = bench_param("ops", 1000000);
+        beside<decltype(world)> live(y);
         spawn_join_round<decltype(world)>(y, ops / 10);
         bench_start();
         std::uint64_t checksum = spawn_join_round<decltype(world)>(y, ops);
         bench_stop();
+        live.end(y);
         bench_result_ns("time", checksum, ops);
     });
 }
@@ -156,6 +161,41 @@ void run_fib() {
     });
 }
 
+// ---- tree ----
+
+template <class World> std::uint64_t tree(yield<World> y, std::int64_t first, std::int64_t count, std::int64_t steps) {
+    if (count == 1) return bench_work(static_cast<std::uint64_t>(first), steps);
+    child<World> left, right;
+    auto grow = [steps](child<World> &self, std::int64_t first, std::int64_t count) {
+        auto start = [&self, first, count, steps] {
+            spawn<World>([&self, first, count, steps](yield<World> y) {
+                self.result = tree<World>(y, first, count, steps);
+                self.end.set();
+            });
+        };
+        if constexpr (std::is_same_v<World, alone>)
+            start();
+        else
+            asio::post(*context, start); // there is enough work in it for whoever is free
+    };
+    grow(left, first, count / 2);
+    grow(right, first + count / 2, count - count / 2);
+    right.end.wait(y);
+    left.end.wait(y);
+    return left.result + right.result;
+}
+
+void run_tree() {
+    run_coroutine([](auto world, auto y) {
+        std::int64_t leaves = bench_param("leaves", 20000), steps = bench_param("steps", 2500);
+        tree<decltype(world)>(y, 0, leaves / 10 + 1, steps);
+        bench_start();
+        std::uint64_t checksum = tree<decltype(world)>(y, 0, leaves, steps);
+        bench_stop();
+        bench_result_ns("time", checksum, leaves);
+    });
+}
+
 // ---- channel: Asio of this version has none; this is one of a sender and a receiver ----
 
 template <class World> class channel {
@@ -225,10 +265,12 @@ void run_channel() {
                 back.send(y, ball + 1);
             end.set();
         });
+        beside<world_type> live(y);
         play<world_type>(y, there, back, ops / 10);
         bench_start();
         std::uint64_t checksum = play<world_type>(y, there, back, ops);
         bench_stop();
+        live.end(y);
         there.close();
         end.wait(y);
         bench_result_ns("time", checksum, ops);
@@ -270,56 +312,9 @@ void run_mutex() {
 
 // ---- many parked: on one worker ----
 
-struct gate {
-    waiters<alone> open;
-    alone::mutex no_lock;
-    std::int64_t parked = 0, woken = 0;
-
-    void park_all(yield<alone> y, std::int64_t n) {
-        for (std::int64_t i = 0; i < n; i++)
-            spawn<alone>([this](yield<alone> y) {
-                parked++;
-                open.wait(y, no_lock);
-                woken++;
-            });
-        while (parked < n)
-            asio::post(y);
-    }
-
-    void wake_all(yield<alone> y, std::int64_t n) {
-        for (std::int64_t i = 0; i < n; i++) {
-            open.wake_one();
-            if (i % 256 == 255) asio::post(y);
-        }
-        while (woken < n)
-            asio::post(y);
-    }
-};
-
-void parked(yield<alone> y) {
-    std::int64_t n = bench_param("fibers", 1000000);
-    gate warm, g;
-    warm.park_all(y, 1000);
-    warm.wake_all(y, 1000);
-    std::int64_t before = bench_memory();
-    bench_start();
-    g.park_all(y, n);
-    std::int64_t create = bench_stop(), memory = bench_memory() - before, lines = bench_map_lines();
-    bench_start();
-    g.wake_all(y, n);
-    std::int64_t wake = bench_stop();
-    auto checksum = static_cast<std::uint64_t>(g.woken);
-    auto each = [n](std::int64_t x) { return static_cast<double>(x) / static_cast<double>(n); };
-    bench_result("bytes", "B", each(memory), checksum, n);
-    bench_result("create", "ns", each(create), checksum, n);
-    bench_result("wake", "ns", each(wake), checksum, n);
-    bench_result("map_lines", "lines", static_cast<double>(lines), checksum, n);
-    bench_result("unguarded", "stacks", static_cast<double>(n), checksum, n);
-}
-
 void run_parked() {
     if (bench_param("workers", 1) != 1) bench_fail("parked is for one worker");
-    run([](auto) { asio::post(*context, [] { spawn<alone>(parked); }); });
+    run_coroutine([](auto world, auto y) { parked<decltype(world)>(y); });
 }
 
 void run_start() {
@@ -333,6 +328,7 @@ int main(int argc, char **argv) {
         { "yield", run_yield },   { "spawn-join", run_spawn_join },
         { "skynet", run_skynet }, { "spawn-all", run_spawn_all },
         { "fib", run_fib },       { "channel", run_channel },
+        { "tree", run_tree },     { "fairness", run_fairness },
         { "mutex", run_mutex },   { "parked", run_parked },
         { "timers", run_timers }, { "echo", run_echo },
         { "wake", run_wake },     { "start", run_start },

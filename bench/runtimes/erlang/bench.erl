@@ -103,7 +103,10 @@ add(Histogram, Ns) ->
 
 count(Histogram) -> lists:sum([counters:get(Histogram, B) || B <- lists:seq(1, 64 * 40)]).
 
-at(Histogram, Share) -> at(Histogram, Share * count(Histogram), 0, 0).
+%% Share 0.5: the median; 1: the greatest.
+at(Histogram, Share) ->
+    Count = count(Histogram),
+    at(Histogram, min(Share * Count, Count - 1), 0, 0).
 
 at(Histogram, Wanted, Bucket, Seen) ->
     case Seen + counters:get(Histogram, Bucket + 1) of

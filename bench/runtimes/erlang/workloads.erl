@@ -11,6 +11,7 @@ run("fib") -> fib();
 run("channel") -> channel();
 run("parked") -> parked();
 run("timers") -> timers();
+run("fairness") -> fairness();
 run("echo") -> echo();
 run("start") -> ok;
 run(Other) -> bench:fail("erlang has no workload '" ++ Other ++ "'").
@@ -25,10 +26,12 @@ gather(N, Sum) -> receive Result -> gather(N - 1, Sum + Result) end.
 yield() ->
     N = bench:param("fibers", 2),
     Each = bench:param("ops", 1000000) div N,
+    Beside = beside(infinity),
     yield_round(N, Each div 10 + 1),
     bench:start(),
     Checksum = yield_round(N, Each),
     bench:stop(),
+    end_beside(Beside),
     bench:result_ns(Checksum, N * Each).
 
 yield_round(N, Each) ->
@@ -45,10 +48,12 @@ yields(Left, Done) ->
 
 spawn_join() ->
     N = bench:param("ops", 1000000),
+    Beside = beside(infinity),
     spawn_join_round(N div 10, 0),
     bench:start(),
     Checksum = spawn_join_round(N, 0),
     bench:stop(),
+    end_beside(Beside),
     bench:result_ns(Checksum, N).
 
 spawn_join_round(N, Sum) -> spawn_join_round(0, N, Sum).
@@ -126,10 +131,12 @@ fib(Parent, N) ->
 channel() ->
     N = bench:param("ops", 1000000),
     Partner = spawn_link(fun partner/0),
+    Beside = beside(infinity),
     play(Partner, 0, N div 10, 0),
     bench:start(),
     Checksum = play(Partner, 0, N, 0),
     bench:stop(),
+    end_beside(Beside),
     bench:result_ns(Checksum, N).
 
 partner() ->
@@ -145,11 +152,11 @@ play(Partner, I, N, Sum) ->
 
 parked() ->
     N = bench:param("fibers", 1000000),
-    {Warm, _} = park_all(1000),
+    {Warm, _} = park_all(1000, infinity),
     wake_all(Warm),
     Before = bench:memory(),
     bench:start(),
-    {All, Counts} = park_all(N),
+    {All, Counts} = park_all(N, infinity),
     Create = bench:stop(),
     Memory = bench:memory() - Before,
     Lines = bench:map_lines(),
@@ -162,12 +169,15 @@ parked() ->
     bench:result("wake", "ns", Wake / N, Checksum, N),
     bench:result("map_lines", "lines", Lines, Checksum, N).
 
-park_all(N) ->
+%% Patience: how long each waits, in ms, or infinity.
+park_all(N, Patience) ->
     Counts = atomics:new(2, []), % woken, parked
     Self = self(),
     Park = fun() ->
         atomics:add(Counts, 2, 1),
-        receive go -> ok end,
+        receive go -> ok
+        after Patience -> bench:fail("a process that waited was not woken")
+        end,
         case atomics:add_get(Counts, 1, 1) of
             N -> Self ! over;
             _ -> ok
@@ -183,9 +193,19 @@ wait_for(Counts, N) ->
         _ -> erlang:yield(), wait_for(Counts, N)
     end.
 
+wake_all([]) -> ok;
 wake_all(All) ->
     [Pid ! go || Pid <- All],
     receive over -> ok end.
+
+%% live=n: as many that wait beside what is measured.
+beside(Patience) -> park_all(bench:param("live", 0), Patience).
+
+end_beside({All, Counts}) ->
+    case atomics:get(Counts, 1) of
+        0 -> wake_all(All);
+        _ -> bench:fail("processes that were to wait beside did not")
+    end.
 
 %% ---- timers: in whole milliseconds, rounded up ----
 
@@ -195,6 +215,7 @@ timers() ->
     Overshoots = bench:histogram(),
     Bounds = atomics:new(2, []), % the window: set when all have been started
     [atomics:put(Bounds, I, 1 bsl 62) || I <- [1, 2]],
+    Beside = beside(3600000),
     Self = self(),
     [spawn_link(fun() -> Self ! sleeper(I, 0, Bounds, Overshoots) end) || I <- lists:seq(0, N - 1)],
     From = bench:now_ns() + 300000000,
@@ -206,6 +227,7 @@ timers() ->
     bench:stop(),
     Cpu = get(cpu_ns),
     gather(N),
+    end_beside(Beside),
     Count = bench:count(Overshoots),
     bench:result("p50", "us", bench:at(Overshoots, 0.50) / 1.0e3, Count, Count),
     bench:result("p99", "us", bench:at(Overshoots, 0.99) / 1.0e3, Count, Count),
@@ -231,6 +253,65 @@ sleeper(Number, K, Bounds, Overshoots) ->
                 false -> ok
             end,
             sleeper(Number, K + 1, Bounds, Overshoots)
+    end.
+
+%% ---- fairness ----
+
+-define(WARM_UP, 0).
+-define(MEASURED, 1).
+-define(OVER, 2).
+
+fairness() ->
+    N = bench:param("fibers", 1000),
+    Spin = bench:param("spin_us", 0) * 1000,
+    Length = bench:param("run_ms", 1000) * 1000000,
+    Phase = atomics:new(1, []),
+    Lateness = bench:histogram(),
+    Self = self(),
+    [spawn_link(fun() -> Self ! take_turns(Phase, Spin, 0) end) || _ <- lists:seq(1, N)],
+    tick(Length div 10, Phase, Lateness),
+    atomics:put(Phase, 1, ?MEASURED),
+    bench:start(),
+    tick(Length, Phase, Lateness),
+    Wall = bench:stop(),
+    atomics:put(Phase, 1, ?OVER),
+    Turns = gather(N),
+    Ticks = bench:count(Lateness),
+    bench:result("p50", "us", bench:at(Lateness, 0.50) / 1.0e3, Ticks, Ticks),
+    bench:result("p99", "us", bench:at(Lateness, 0.99) / 1.0e3, Ticks, Ticks),
+    bench:result("max", "us", bench:at(Lateness, 1) / 1.0e3, Ticks, Ticks),
+    bench:result("turns", "/s", Turns * 1.0e9 / Wall, Ticks, Ticks).
+
+take_turns(Phase, Spin, Turns) ->
+    case atomics:get(Phase, 1) of
+        ?OVER -> Turns;
+        Now ->
+            spin_until(bench:now_ns() + Spin),
+            erlang:yield(),
+            take_turns(Phase, Spin, case Now of ?MEASURED -> Turns + 1; ?WARM_UP -> Turns end)
+    end.
+
+spin_until(Until) ->
+    case bench:now_ns() < Until of
+        true -> spin_until(Until);
+        false -> ok
+    end.
+
+tick(Length, Phase, Lateness) ->
+    Now = bench:now_ns(),
+    tick(Now, Now + Length, Phase, Lateness).
+
+tick(Now, End, _, _) when Now >= End -> ok;
+tick(Now, End, Phase, Lateness) ->
+    sleep(1000000),
+    case bench:now_ns() of
+        Then when Then < Now + 1000000 -> bench:fail("a sleep ended early");
+        Then ->
+            case atomics:get(Phase, 1) of
+                ?MEASURED -> bench:add(Lateness, Then - Now - 1000000);
+                _ -> ok
+            end,
+            tick(Then, End, Phase, Lateness)
     end.
 
 %% ---- echo ----

@@ -29,6 +29,7 @@ pub mod ffi {
         pub fn bench_serve(port: c_int);
         pub fn bench_serve_pipe() -> c_int;
         pub fn bench_woken(stamp: i64);
+        pub fn bench_fairness_results(lateness: *const u64, turns: u64);
         pub fn bench_histogram_add(histogram: *mut u64, ns: i64);
         pub fn bench_histogram_at(histogram: *const u64, share: c_double) -> i64;
     }
@@ -113,6 +114,27 @@ impl Histogram {
     pub fn count(&self) -> u64 {
         self.0.iter().map(|n| n.load(Ordering::Relaxed)).sum()
     }
+}
+
+/// What the ticker found, and the turns of the others.
+pub fn fairness_results(lateness: &Histogram, turns: u64) {
+    unsafe { ffi::bench_fairness_results(lateness.0.as_ptr() as *const u64, turns) }
+}
+
+/// Keep the CPU busy.
+pub fn spin(ns: i64) {
+    if ns > 0 {
+        let until = now() + ns;
+        while now() < until {}
+    }
+}
+
+/// What a leaf of a tree does.
+pub fn work(mut x: u64, steps: i64) -> u64 {
+    for _ in 0..steps {
+        x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    }
+    x
 }
 
 /// How long fiber number i sleeps the k-th time, in ns.

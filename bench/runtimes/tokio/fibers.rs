@@ -1,9 +1,7 @@
-//! yield, spawn and join, skynet, fib, a million parked: workloads/README.md says what they count.
+//! yield, spawn and join, skynet, fib, tree: workloads/README.md says what they count.
 
+use crate::parked::Beside;
 use crate::{bench, run};
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
-use std::sync::Arc;
-use tokio::sync::Notify;
 use tokio::task::{spawn, yield_now, JoinHandle};
 
 async fn joined<T>(task: JoinHandle<T>) -> T {
@@ -36,10 +34,12 @@ pub extern "C" fn run_yield() {
     let tasks = bench::param("fibers", 2);
     let each = bench::param("ops", 1_000_000) / tasks;
     run(async move {
+        let beside = Beside::begin(false).await;
         yield_round(tasks, each / 10 + 1).await;
         bench::start();
         let checksum = yield_round(tasks, each).await;
         bench::stop();
+        beside.end().await;
         bench::result_ns(checksum, each * tasks);
     });
 }
@@ -57,10 +57,12 @@ async fn spawn_join_round(n: i64) -> u64 {
 pub extern "C" fn run_spawn_join() {
     let n = bench::param("ops", 1_000_000);
     run(async move {
+        let beside = Beside::begin(false).await;
         spawn_join_round(n / 10).await;
         bench::start();
         let checksum = spawn_join_round(n).await;
         bench::stop();
+        beside.end().await;
         bench::result_ns(checksum, n);
     });
 }
@@ -139,65 +141,26 @@ pub extern "C" fn run_fib() {
     });
 }
 
-// ---- a million parked ----
+// ---- tree ----
 
-#[derive(Default)]
-struct Gate {
-    open: Notify,
-    over: Notify,
-    parked: AtomicI64,
-    woken: AtomicI64,
-}
-
-/// Start n tasks that each wait to be notified, making room now and then so that each has come that far.
-async fn park_all(n: i64) -> Arc<Gate> {
-    let gate = Arc::new(Gate::default());
-    for i in 0..n {
-        let gate = gate.clone();
-        spawn(async move {
-            gate.parked.fetch_add(1, Relaxed);
-            gate.open.notified().await;
-            if gate.woken.fetch_add(1, Relaxed) + 1 == n {
-                gate.over.notify_one();
-            }
-        });
-        if i % 128 == 127 {
-            yield_now().await;
+fn tree(first: i64, count: i64, steps: i64) -> JoinHandle<u64> {
+    spawn(async move {
+        if count == 1 {
+            return bench::work(first as u64, steps);
         }
-    }
-    while gate.parked.load(Relaxed) < n {
-        yield_now().await;
-    }
-    gate
+        let half = count / 2;
+        let (left, right) = (tree(first, half, steps), tree(first + half, count - half, steps));
+        joined(right).await.wrapping_add(joined(left).await)
+    })
 }
 
-async fn wake_all(gate: &Gate, n: i64) {
-    for i in 0..n {
-        gate.open.notify_one();
-        if i % 256 == 255 {
-            yield_now().await;
-        }
-    }
-    gate.over.notified().await;
-}
-
-pub extern "C" fn run_parked() {
-    let n = bench::param("fibers", 1_000_000);
+pub extern "C" fn run_tree() {
+    let (leaves, steps) = (bench::param("leaves", 20_000), bench::param("steps", 2500));
     run(async move {
-        wake_all(&*park_all(1000).await, 1000).await;
-        let before = bench::memory();
+        joined(tree(0, leaves / 10 + 1, steps)).await;
         bench::start();
-        let gate = park_all(n).await;
-        let create = bench::stop();
-        let (bytes, lines) = (bench::memory() - before, bench::map_lines());
-        bench::start();
-        wake_all(&gate, n).await;
-        let wake = bench::stop();
-        let checksum = gate.woken.load(Relaxed) as u64;
-        let each = |x: i64| x as f64 / n as f64;
-        bench::result("bytes", "B", each(bytes), checksum, n);
-        bench::result("create", "ns", each(create), checksum, n);
-        bench::result("wake", "ns", each(wake), checksum, n);
-        bench::result("map_lines", "lines", lines as f64, checksum, n);
+        let checksum = joined(tree(0, leaves, steps)).await;
+        bench::stop();
+        bench::result_ns(checksum, leaves);
     });
 }

@@ -1,14 +1,15 @@
-//! timers, echo, wake-ups: workloads/README.md says what they count.
+//! timers, fairness, echo, wake-ups: workloads/README.md says what they count.
 
 use crate::bench::{self, Histogram};
+use crate::parked::Beside;
 use crate::{run, run_with_io};
 use std::os::unix::io::RawFd;
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU8, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::spawn;
+use tokio::task::{spawn, yield_now};
 use tokio::time::sleep;
 
 // ---- timers ----
@@ -42,6 +43,7 @@ async fn sleep_until(when: i64) {
 pub extern "C" fn run_timers() {
     let (sleepers, window) = (bench::param("fibers", 5000), bench::param("run_ms", 1500) * 1_000_000);
     run(async move {
+        let beside = Beside::begin(true).await;
         let all: Vec<_> = (0..sleepers).map(|i| spawn(sleeper(i as u64))).collect();
         let from = bench::now() + 300_000_000;
         TO.store(from + window, Relaxed);
@@ -55,6 +57,7 @@ pub extern "C" fn run_timers() {
         for task in all {
             let _ = task.await;
         }
+        beside.end().await;
         if EARLY.load(Relaxed) > 0 {
             bench::fail("sleeps ended early");
         }
@@ -62,6 +65,62 @@ pub extern "C" fn run_timers() {
         bench::result("p50", "us", OVERSHOOTS.at(0.50) as f64 / 1e3, count, count as i64);
         bench::result("p99", "us", OVERSHOOTS.at(0.99) as f64 / 1e3, count, count as i64);
         bench::result("cpu", "us", cpu as f64 / 1e3 / count as f64, count, count as i64);
+    });
+}
+
+// ---- fairness ----
+
+const WARM_UP: u8 = 0;
+const MEASURED: u8 = 1;
+const OVER: u8 = 2;
+static PHASE: AtomicU8 = AtomicU8::new(WARM_UP);
+static LATENESS: Histogram = Histogram::new();
+
+async fn take_turns(spin_ns: i64) -> u64 {
+    let mut turns = 0;
+    loop {
+        let phase = PHASE.load(Relaxed);
+        if phase == OVER {
+            return turns;
+        }
+        bench::spin(spin_ns);
+        turns += u64::from(phase == MEASURED);
+        yield_now().await;
+    }
+}
+
+async fn tick(length: i64) {
+    let mut now = bench::now();
+    let end = now + length;
+    while now < end {
+        let intended = now + 1_000_000;
+        sleep(Duration::from_millis(1)).await;
+        now = bench::now();
+        if now < intended {
+            bench::fail("a sleep ended early");
+        }
+        if PHASE.load(Relaxed) == MEASURED {
+            LATENESS.add(now - intended);
+        }
+    }
+}
+
+pub extern "C" fn run_fairness() {
+    let (others, spin_ns) = (bench::param("fibers", 1000), bench::param("spin_us", 0) * 1000);
+    let length = bench::param("run_ms", 1000) * 1_000_000;
+    run(async move {
+        let all: Vec<_> = (0..others).map(|_| spawn(take_turns(spin_ns))).collect();
+        tick(length / 10).await;
+        PHASE.store(MEASURED, Relaxed);
+        bench::start();
+        tick(length).await;
+        bench::stop();
+        PHASE.store(OVER, Relaxed);
+        let mut turns = 0;
+        for task in all {
+            turns += task.await.unwrap_or_else(|_| bench::fail("a task failed"));
+        }
+        bench::fairness_results(&LATENESS, turns);
     });
 }
 

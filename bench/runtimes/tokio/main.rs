@@ -6,6 +6,7 @@
 mod bench;
 mod fibers;
 mod io;
+mod parked;
 mod sharing;
 
 use std::future::Future;
@@ -47,16 +48,18 @@ extern "C" fn start() {
 }
 
 fn main() {
-    let table: [(&str, extern "C" fn()); 12] = [
+    let table: [(&str, extern "C" fn()); 14] = [
         ("yield", fibers::run_yield),
         ("spawn-join", fibers::run_spawn_join),
         ("spawn-all", fibers::run_spawn_all),
         ("skynet", fibers::run_skynet),
         ("fib", fibers::run_fib),
-        ("parked", fibers::run_parked),
+        ("tree", fibers::run_tree),
+        ("parked", parked::run_parked),
         ("channel", sharing::run_channel),
         ("mutex", sharing::run_mutex),
         ("timers", io::run_timers),
+        ("fairness", io::run_fairness),
         ("echo", io::run_echo),
         ("wake", io::run_wake),
         ("start", start),

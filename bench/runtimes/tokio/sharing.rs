@@ -1,5 +1,6 @@
 //! channel and mutex: workloads/README.md says what they count.
 
+use crate::parked::Beside;
 use crate::{bench, run};
 use std::sync::{self, Arc};
 use tokio::sync::mpsc::{self, Receiver, Sender};
@@ -31,10 +32,12 @@ pub extern "C" fn run_channel() {
                 }
             }
         });
+        let beside = Beside::begin(false).await;
         play(&there, &mut back, trips / 10).await;
         bench::start();
         let checksum = play(&there, &mut back, trips).await;
         bench::stop();
+        beside.end().await;
         drop(there);
         if partner.await.is_err() {
             bench::fail("the partner failed");

@@ -275,7 +275,7 @@ def rows(max_map_count=65530):
 
 def with_peers(part):
     for row in part:
-        yield replace(row, runtimes=peers.of(row.id, row.workload))
+        yield replace(row, runtimes=peers.of(row.id, row.workload, row.workers))
 
 
 # What the source documents expected of the design. Printed beside our figures, not promised, not our targets.

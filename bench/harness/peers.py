@@ -27,12 +27,16 @@ ONCE = Not("measured once, above")
 MILLION = tuple("grow-%s-1M" % what for what in ("yield", "turns", "spawn", "channel", "timers"))
 CROWDS = MILLION + tuple(id.replace("1M", "100k") for id in MILLION)
 GROWTH = CROWDS + tuple(id.replace("1M", "1k") for id in MILLION)
-SCALE = ("scale-strong-2w", "scale-weak-2w")
 
 
 def each(keys, entry=None):
     """The same entry for several rows or workloads."""
     return dict.fromkeys(keys, {} if entry is None else entry)
+
+
+def large(reason, gib=8):
+    """Only where there is time and memory."""
+    return Not("%s: only with --full and %d GiB free" % (reason, gib), full=True, memory=gib * GIB)
 
 
 STELLANE = {
@@ -49,16 +53,70 @@ GO = {
     **each(FILES, Not("a thread for each call on a file, as pthread")),
 }
 
+TOKIO = {
+    **each(FIBERS + ("timers", "echo", "wake", "start")),
+    **each(("channel-apart", "wake-across"), Not("cannot place tasks")),
+    **each(("parked-default", "idle-lean"), ONCE),
+    **each(FILES, Not("a thread for each call on a file, as pool")),
+}
+
 BOOST = {
     **each(("yield", "spawn-join", "spawn-all", "tree", "channel", "mutex", "fairness", "timers", "start")),
-    "skynet": Not("its first-in first-out order keeps most of the million stacks alive at once (9 GB, half a minute): "
-                  "only with --full and 16 GiB free", full=True, memory=16 * GIB),
-    "fib": Not("its first-in first-out order keeps the whole tree alive at once"),
+    "skynet": large("3 seconds, and 3 GB of stacks"),
+    "fib": Not("its first-in first-out order keeps most of the tree alive at once, more than 10 GB of stacks"),
     **each(("channel-apart", "wake-across"), Not("cannot place fibers")),
-    **each(MILLION, Not("its million stacks take 9 GB: only with --full and 16 GiB free", full=True, memory=16 * GIB)),
-    "parked": Not("without guards, and it takes 9 GB: only with --full and 16 GiB free", full=True, memory=16 * GIB),
+    **each(MILLION, large("its million stacks take 9 GB", 16)),
+    "parked": large("without guards, and its million stacks take 9 GB", 16),
     "parked-default": ONCE,
     **each(FILES + ("echo", "wake"), Not("Boost.Fiber does no I/O")),
+}
+
+ASIO = {
+    **each(("yield", "spawn-join", "spawn-all", "skynet", "fib", "tree", "channel", "mutex", "fairness", "timers", "echo",
+            "wake", "start")),
+    **each(("mutex-yield-1w", "mutex-yield-2w"), Not("has no mutex that may be held across a wait")),
+    **each(("channel-apart", "wake-across"), Not("cannot place coroutines")),
+    **each(MILLION, large("its million stacks take 6 GB")),
+    "parked": large("without guards, and its million stacks take 6 GB"),
+    **each(("parked-default", "idle-lean"), ONCE),
+}
+
+ST = {
+    **each(("yield", "spawn-join", "spawn-all", "tree", "channel", "mutex", "fairness", "timers", "echo", "wake", "start")),
+    "skynet": large("its first-in first-out order keeps most of the million stacks alive at once (5 GB)"),
+    "fib": Not("its first-in first-out order keeps the whole tree alive at once, more than 10 GB of stacks"),
+    **each(MILLION, large("a million stacks, 11 us each to make")),
+    "parked": large("without guards, 11 us each to make"),
+    **each(("parked-default", "idle-lean"), ONCE),
+}
+
+CROWDED = Not("its scheduler looks at everyone that waits, again and again: minutes")
+PTH = {
+    **each(("mutex", "fairness", "timers", "echo", "wake", "start")),
+    "yield": {"ops": 200000},
+    "spawn-join": {"ops": 50000},
+    "spawn-all": {"rounds": 1},
+    "tree": {"leaves": 1000},
+    "channel": {"ops": 10000},
+    **each(("skynet", "fib", "parked", "mutex-yield-1w") + CROWDS, CROWDED),
+    **each(("echo-10000", "idle"), Not("waits with select(2): 1,024 descriptors")),
+    **each(("parked-default", "idle-lean"), ONCE),
+}
+
+ERLANG = {
+    **each(("yield", "spawn-join", "spawn-all", "skynet", "fib", "channel", "fairness", "parked", "timers", "echo")),
+    "start": {"times": 10},
+    "tree": Not("its numbers outgrow 64 bits: the leaves would be about arithmetic"),
+    "mutex": Not("processes share no memory that a mutex could guard"),
+    **each(("channel-apart", "wake-across"), Not("cannot place processes")),
+    "wake": Not("its library has no pipes"),
+    **each(("parked-default", "idle-lean"), ONCE),
+}
+
+LIBUV = {
+    **each(("timers", "echo", "wake", "start")),
+    "wake-across": Not("callbacks: no fibers, no channels"),
+    "idle-lean": ONCE,
 }
 
 PTHREAD = {
@@ -76,31 +134,21 @@ PTHREAD = {
     **each(FILES + ("fairness", "echo", "wake", "wake-across", "start")),
 }
 
-TOKIO = {
-    **each(FIBERS + ("timers", "echo", "start")),
-    **dict.fromkeys(GROWTH + ("tree", "fairness")),
-    "channel-apart": Not("cannot place tasks"),
-    "parked-default": ONCE,
-}
-
-ONE_WORKER = Not("has one worker")
-ST = {
-    **each(("yield", "spawn-join", "spawn-all", "tree", "channel", "mutex", "fairness", "timers", "echo", "wake", "start")),
-    **each(SCALE + ("fair-yield-2w", "fair-20us-2w", "fair-1ms-2w", "wake-across"), ONE_WORKER),
-    **each(MILLION, Not("a million stacks, 11 us each to make: only with --full", full=True, memory=8 * GIB)),
-    "idle-lean": ONCE,
-    **each(("spawn-join-2w", "spawn-all-2w", "skynet-2w", "fib-2w", "channel-2w", "channel-apart", "mutex-2w",
-            "mutex-yield-2w", "echo-64-2w"), ONE_WORKER),
-    "skynet": Not("its first-in first-out order keeps most of the million stacks alive at once (5 GB): only with --full and "
-                  "8 GiB free", full=True, memory=8 * GIB),
-    "fib": Not("its first-in first-out order keeps the whole tree alive at once"),
-    "parked": Not("without guards, 11 us each to make: only with --full", full=True, memory=8 * GIB),
-    "parked-default": ONCE,
-}
-
 POOL = {
     **each(FILES, {"pool": 1}),
     "file-cached": {"pool": 1, "rounds": 1},
+}
+
+ALONE = Not("no scheduler: nothing that waits, nothing beside it")
+SERIAL = {
+    **each(("spawn-join", "spawn-all", "skynet", "fib", "tree", "channel", "mutex")),
+    **each(("mutex-yield-1w",) + GROWTH, ALONE),
+}
+
+FCONTEXT = {
+    **each(("switch", "yield", "spawn-join", "skynet", "fib", "channel")),
+    **each(("spawn-all", "mutex") + GROWTH, ALONE),
+    "grow-turns-1k": {},
 }
 
 # In the order of the table's columns.
@@ -109,21 +157,29 @@ TAKE_PART = {
     "go": GO,
     "tokio": TOKIO,
     "boost": BOOST,
+    "asio": ASIO,
     "st": ST,
+    "pth": PTH,
+    "erlang": ERLANG,
+    "libuv": LIBUV,
     "pthread": PTHREAD,
     "pool": POOL,
     "raw": {**each(("echo", "wake", "start")), "idle-lean": ONCE},
     "raw-uring": {**each(("echo", "wake")), "idle-lean": ONCE},
     "raw-spin": {"echo-1": {"spin_us": 50}},
     "inline": each(("switch",)),
-    "fcontext": each(("switch",)),
+    "fcontext": FCONTEXT,
+    "serial": SERIAL,
 }
 RUNTIMES = tuple(TAKE_PART)
+ONE_WORKER = ("st", "pth", "fcontext", "serial")
 # The quick run has no time for more; the others are run with --full, or when they or their rows are asked for.
-QUICK = ("stellane", "go", "tokio", "boost", "st", "pthread", "pool", "raw", "raw-spin", "inline", "fcontext")
+QUICK = ("stellane", "go", "tokio", "boost", "st", "pthread", "pool", "raw", "raw-spin", "inline", "fcontext", "serial")
 
 
-def of(id, workload):
+def of(id, workload, workers=1):
     """{runtime: parameters or Not} of a row."""
     entries = {runtime: table.get(id, table.get(workload)) for runtime, table in TAKE_PART.items()}
+    if workers > 1:
+        entries.update((runtime, Not("has one worker")) for runtime in ONE_WORKER if entries[runtime] is not None)
     return {runtime: entry for runtime, entry in entries.items() if entry is not None}

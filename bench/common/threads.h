@@ -258,6 +258,11 @@ static inline void *sleeper(void *arg) {
     }
 }
 
+static inline void sleep_until(int64_t when) {
+    int64_t left = when - bench_now();
+    if (left > 0) thread_sleep(left);
+}
+
 static inline void run_timers(void) {
     int n = bench_param_int("fibers", 5000);
     thread *threads = bench_alloc((size_t)n * sizeof *threads);
@@ -267,10 +272,10 @@ static inline void run_timers(void) {
     int64_t from = bench_now() + 300000000, to = from + bench_param("run_ms", 1500) * 1000000;
     atomic_store(&timers_end, to);
     atomic_store(&timers_start, from);
-    thread_sleep(from - bench_now());
+    sleep_until(from);
     bench_start();
     int64_t cpu = bench_cpu();
-    thread_sleep(to - bench_now());
+    sleep_until(to);
     bench_stop();
     cpu = bench_cpu() - cpu;
     for (int i = 0; i < n; i++)

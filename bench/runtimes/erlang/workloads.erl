@@ -234,7 +234,7 @@ timers() ->
     bench:result("cpu", "us", Cpu / 1.0e3 / Count, Count, Count).
 
 sleep(Ns) ->
-    receive after (Ns + 999999) div 1000000 -> ok end.
+    receive after max(0, (Ns + 999999) div 1000000) -> ok end.
 
 sleeper(Number, K, Bounds, Overshoots) ->
     Before = bench:now_ns(),

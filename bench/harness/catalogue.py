@@ -218,7 +218,7 @@ def idle_rows():
             ("idle", "4 KiB each", (("P15", "<=", 9100),)),
             ("idle-lean", "lean, 1 KiB when needed", (("P15", "<=", 4900),))):
         yield Row(id=id, group="idle", workload="echo", kind="served", load="idle", params={"connections": 10000},
-                  repetitions=1, full_repetitions=3,
+                  repetitions=1, full_repetitions=3, timeout=180,
                   metrics=(Metric("used", label + ", used", "B", targets=targets),
                            Metric("fresh", "  fresh", "B", targets=targets)))
 

@@ -98,10 +98,14 @@ static inline void bench_spin(int64_t ns) {
         ;
 }
 
-/* The workload tree: what a leaf does. */
-static inline uint64_t bench_work(uint64_t x, int64_t steps) {
-    for (int64_t i = 0; i < steps; i++)
+/* The workload tree: what leaf number `leaf` does. The shift is what no compiler can see through: multiplications and
+ * additions alone it would combine, many steps into one. */
+static inline uint64_t bench_work(uint64_t leaf, int64_t steps) {
+    uint64_t x = leaf % 64;
+    for (int64_t i = 0; i < steps; i++) {
         x = x * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+        x ^= x >> 29;
+    }
     return x;
 }
 

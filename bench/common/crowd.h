@@ -68,7 +68,7 @@ static inline void *grow(void *arg) {
 static inline void run_tree(void) {
     int64_t leaves = bench_param("leaves", 20000);
     branch warm = { 0, leaves / 10 + 1, 0 }, root = { 0, leaves, 0 };
-    tree_steps = bench_param("steps", 2500);
+    tree_steps = bench_param("steps", 2000);
     grow(&warm);
     bench_start();
     grow(&root);

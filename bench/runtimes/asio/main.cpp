@@ -187,7 +187,7 @@ template <class World> std::uint64_t tree(yield<World> y, std::int64_t first, st
 
 void run_tree() {
     run_coroutine([](auto world, auto y) {
-        std::int64_t leaves = bench_param("leaves", 20000), steps = bench_param("steps", 2500);
+        std::int64_t leaves = bench_param("leaves", 20000), steps = bench_param("steps", 2000);
         tree<decltype(world)>(y, 0, leaves / 10 + 1, steps);
         bench_start();
         std::uint64_t checksum = tree<decltype(world)>(y, 0, leaves, steps);

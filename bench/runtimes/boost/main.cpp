@@ -310,7 +310,7 @@ std::uint64_t tree(std::int64_t first, std::int64_t count, std::int64_t steps) {
 }
 
 void tree_main() {
-    std::int64_t leaves = bench_param("leaves", 20000), steps = bench_param("steps", 2500);
+    std::int64_t leaves = bench_param("leaves", 20000), steps = bench_param("steps", 2000);
     tree(0, leaves / 10 + 1, steps);
     bench_start();
     std::uint64_t checksum = tree(0, leaves, steps);

@@ -148,9 +148,11 @@ func runFib() {
 
 // ---- tree ----
 
-func work(x uint64, steps int64) uint64 {
+func work(leaf uint64, steps int64) uint64 {
+	x := leaf % 64
 	for i := int64(0); i < steps; i++ {
 		x = x*6364136223846793005 + 1442695040888963407
+		x ^= x >> 29
 	}
 	return x
 }
@@ -168,7 +170,7 @@ func tree(up chan<- uint64, first, count, steps int64) {
 }
 
 func runTree() {
-	leaves, steps := param("leaves", 20000), param("steps", 2500)
+	leaves, steps := param("leaves", 20000), param("steps", 2000)
 	up := make(chan uint64, 1)
 	tree(up, 0, leaves/10+1, steps)
 	<-up

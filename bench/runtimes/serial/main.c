@@ -98,7 +98,7 @@ static uint64_t grow(uint64_t arg) {
 }
 
 static void run_tree(void) {
-    branch root = { 0, bench_param("leaves", 20000), bench_param("steps", 2500) }, warm = root;
+    branch root = { 0, bench_param("leaves", 20000), bench_param("steps", 2000) }, warm = root;
     warm.count = warm.count / 10 + 1;
     grow((uint64_t)(uintptr_t)&warm);
     bench_start();

@@ -208,7 +208,7 @@ static int tree_main(void *arg) {
     int64_t leaves = bench_param("leaves", 20000);
     branch warm = { 0, leaves / 10 + 1, 0 }, root = { 0, leaves, 0 };
     (void)arg;
-    steps = bench_param("steps", 2500);
+    steps = bench_param("steps", 2000);
     MUST(grow(&warm));
     bench_start();
     MUST(grow(&root));

@@ -130,9 +130,11 @@ pub fn spin(ns: i64) {
 }
 
 /// What a leaf of a tree does.
-pub fn work(mut x: u64, steps: i64) -> u64 {
+pub fn work(leaf: u64, steps: i64) -> u64 {
+    let mut x = leaf % 64;
     for _ in 0..steps {
         x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        x ^= x >> 29;
     }
     x
 }

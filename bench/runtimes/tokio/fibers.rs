@@ -155,7 +155,7 @@ fn tree(first: i64, count: i64, steps: i64) -> JoinHandle<u64> {
 }
 
 pub extern "C" fn run_tree() {
-    let (leaves, steps) = (bench::param("leaves", 20_000), bench::param("steps", 2500));
+    let (leaves, steps) = (bench::param("leaves", 20_000), bench::param("steps", 2000));
     run(async move {
         joined(tree(0, leaves / 10 + 1, steps)).await;
         bench::start();

@@ -191,7 +191,7 @@ def echo_rows():
         where = ", 2w with the load" if workers == 2 else ""
         label = "%s connection%s%s" % (format(connections, ","), "" if connections == 1 else "s", where)
         yield Row(id=id, group="echo", workload="echo", kind="echo", workers=workers, peer="raw",
-                  params={"connections": connections, "warm_ms": 250, "run_ms": 700},
+                  params={"connections": connections, "warm_ms": 150, "run_ms": 450},
                   full={"warm_ms": 500, "run_ms": 3000}, full_repetitions=7, full_only=connections == 10000,
                   metrics=(Metric("throughput", label, "req/s", "more", targets[0]),
                            Metric("p50", "  latency, median", "us"),

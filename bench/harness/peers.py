@@ -38,7 +38,6 @@ def large(reason, gib=8):
     """Only where there is time and memory."""
     return Not("%s: only with --full and %d GiB free" % (reason, gib), full=True, memory=gib * GIB)
 
-
 STELLANE = {
     **each(FIBERS + FILES + ("switch", "timers", "echo", "wake", "wake-across", "start")),
     "idle-lean": {"lean": 1},
@@ -152,6 +151,19 @@ FCONTEXT = {
     "grow-turns-1k": {},
 }
 
+# ---- where somebody has built them: common/root.cmake ----
+
+NO_IO = Not("does no I/O")
+NOT_BESIDE = Not("its driver has no fibers that wait beside")
+GUARDS = Not("its guards stop it at some 33,000 fibers")
+
+ARGOBOTS = {
+    **each(("yield", "spawn-join", "spawn-all", "skynet", "fib", "channel", "mutex", "parked", "start")),
+    "parked-default": ONCE,
+    **each(("timers", "echo"), Not("has neither I/O nor a sleep")),
+    **each(GROWTH, NOT_BESIDE),
+}
+
 # In the order of the table's columns.
 TAKE_PART = {
     "stellane": STELLANE,
@@ -163,6 +175,7 @@ TAKE_PART = {
     "pth": PTH,
     "erlang": ERLANG,
     "libuv": LIBUV,
+    "argobots": ARGOBOTS,
     "pthread": PTHREAD,
     "pool": POOL,
     "raw": {**each(("echo", "wake", "start")), "idle-lean": ONCE},

@@ -1,0 +1,13 @@
+# Argobots, as installed. Its own configure has --enable-perf-opt and --enable-checks=none, with which it was measured.
+bench_root(ARGOBOTS Argobots abt.h abt)
+if(ARGOBOTS_FOUND)
+    bench_driver(bench-argobots runtimes/argobots/main.c)
+    target_compile_options(bench-argobots PRIVATE -O2)
+    target_include_directories(bench-argobots SYSTEM PRIVATE ${ARGOBOTS_INCLUDE})
+    target_link_libraries(bench-argobots PRIVATE ${ARGOBOTS_LIBRARIES} m)
+    file(STRINGS ${ARGOBOTS_INCLUDE}/abt.h version REGEX "#define ABT_VERSION[ \t]")
+    string(REGEX REPLACE ".*\"(.*)\".*" "\\1" version "${version}")
+    bench_peer(argobots true "Argobots ${version}")
+else()
+    bench_peer(argobots false "no -DARGOBOTS_ROOT=DIR")
+endif()

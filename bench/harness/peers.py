@@ -164,6 +164,13 @@ ARGOBOTS = {
     **each(GROWTH, NOT_BESIDE),
 }
 
+LIBFORK = {
+    **each(("skynet", "fib", "start")),
+    **each(("yield", "spawn-join", "spawn-all", "channel", "mutex", "parked", "timers", "echo"),
+           Not("trees of forks and joins only")),
+    **each(GROWTH, NOT_BESIDE),
+}
+
 # In the order of the table's columns.
 TAKE_PART = {
     "stellane": STELLANE,
@@ -176,6 +183,7 @@ TAKE_PART = {
     "erlang": ERLANG,
     "libuv": LIBUV,
     "argobots": ARGOBOTS,
+    "libfork": LIBFORK,
     "pthread": PTHREAD,
     "pool": POOL,
     "raw": {**each(("echo", "wake", "start")), "idle-lean": ONCE},

@@ -171,6 +171,15 @@ LIBFORK = {
     **each(GROWTH, NOT_BESIDE),
 }
 
+PHOTON = {
+    **each(("yield", "spawn-join", "spawn-all", "channel", "mutex", "timers", "echo", "start")),
+    **each(("skynet", "fib"), Not("its first-in first-out order keeps most of the tree alive at once, and its guards stop it "
+                                  "at some 33,000 fibers")),
+    "channel-apart": Not("its driver places no fibers"),
+    "parked": GUARDS,
+    **each(GROWTH, NOT_BESIDE),
+}
+
 # In the order of the table's columns.
 TAKE_PART = {
     "stellane": STELLANE,
@@ -184,6 +193,7 @@ TAKE_PART = {
     "libuv": LIBUV,
     "argobots": ARGOBOTS,
     "libfork": LIBFORK,
+    "photon": PHOTON,
     "pthread": PTHREAD,
     "pool": POOL,
     "raw": {**each(("echo", "wake", "start")), "idle-lean": ONCE},

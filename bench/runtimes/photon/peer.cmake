@@ -1,0 +1,12 @@
+# Photon, as installed; with what libphoton needs of others.
+bench_root(PHOTON Photon photon/photon.h photon)
+if(PHOTON_FOUND AND STELLANE_BENCH_CXX)
+    bench_driver_cxx(bench-photon runtimes/photon/main.cpp)
+    target_include_directories(bench-photon SYSTEM PRIVATE ${PHOTON_INCLUDE})
+    target_link_libraries(bench-photon PRIVATE ${PHOTON_LIBRARIES} aio curl ssl crypto z rt ${CMAKE_DL_LIBS})
+    bench_peer(photon true "Photon")
+elseif(STELLANE_BENCH_CXX)
+    bench_peer(photon false "no -DPHOTON_ROOT=DIR")
+else()
+    bench_peer(photon false "no C++ compiler")
+endif()

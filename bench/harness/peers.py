@@ -180,6 +180,15 @@ PHOTON = {
     **each(GROWTH, NOT_BESIDE),
 }
 
+LIBDILL = {
+    **each(("yield", "spawn-join", "spawn-all", "channel", "parked", "timers", "echo", "start")),
+    "parked-default": ONCE,
+    **each(("skynet", "fib"), Not("its order keeps most of the tree alive at once, and its guards stop it at some 33,000 "
+                                  "fibers")),
+    "mutex": Not("has none"),
+    **each(GROWTH, NOT_BESIDE),
+}
+
 # In the order of the table's columns.
 TAKE_PART = {
     "stellane": STELLANE,
@@ -194,6 +203,7 @@ TAKE_PART = {
     "argobots": ARGOBOTS,
     "libfork": LIBFORK,
     "photon": PHOTON,
+    "libdill": LIBDILL,
     "pthread": PTHREAD,
     "pool": POOL,
     "raw": {**each(("echo", "wake", "start")), "idle-lean": ONCE},
@@ -204,7 +214,7 @@ TAKE_PART = {
     "serial": SERIAL,
 }
 RUNTIMES = tuple(TAKE_PART)
-ONE_WORKER = ("st", "pth", "fcontext", "serial")
+ONE_WORKER = ("st", "pth", "libdill", "fcontext", "serial")
 # The quick run has no time for more; the others are run with --full, or when they or their rows are asked for.
 QUICK = ("stellane", "go", "tokio", "boost", "st", "pthread", "pool", "raw", "raw-spin", "inline", "fcontext", "serial")
 

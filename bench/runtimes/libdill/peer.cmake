@@ -1,0 +1,11 @@
+# libdill, as installed.
+bench_root(LIBDILL libdill libdill.h dill)
+if(LIBDILL_FOUND)
+    bench_driver(bench-libdill runtimes/libdill/main.c)
+    target_compile_options(bench-libdill PRIVATE -O2)
+    target_include_directories(bench-libdill SYSTEM PRIVATE ${LIBDILL_INCLUDE})
+    target_link_libraries(bench-libdill PRIVATE ${LIBDILL_LIBRARIES} rt)
+    bench_peer(libdill true "libdill")
+else()
+    bench_peer(libdill false "no -DLIBDILL_ROOT=DIR")
+endif()

@@ -189,6 +189,17 @@ LIBDILL = {
     **each(GROWTH, NOT_BESIDE),
 }
 
+MARL = {
+    **each(("spawn-join", "spawn-all", "skynet", "fib", "channel", "mutex", "start")),
+    "yield": Not("has none"),
+    **each(("mutex-yield-1w", "mutex-yield-2w"), Not("its mutex stops the thread: nothing may wait that holds it")),
+    "channel-apart": Not("cannot place tasks"),
+    "parked": Not("its driver does not park: tasks wait for each other only"),
+    "timers": Not("has no sleep"),
+    "echo": NO_IO,
+    **each(GROWTH, NOT_BESIDE),
+}
+
 # In the order of the table's columns.
 TAKE_PART = {
     "stellane": STELLANE,
@@ -204,6 +215,7 @@ TAKE_PART = {
     "libfork": LIBFORK,
     "photon": PHOTON,
     "libdill": LIBDILL,
+    "marl": MARL,
     "pthread": PTHREAD,
     "pool": POOL,
     "raw": {**each(("echo", "wake", "start")), "idle-lean": ONCE},

@@ -200,6 +200,14 @@ MARL = {
     **each(GROWTH, NOT_BESIDE),
 }
 
+BTHREAD = {
+    **each(("spawn-join", "spawn-all", "skynet", "fib", "channel", "mutex", "timers", "echo", "start")),
+    "yield": Not("the newest runs first: a yield comes back to whoever yields"),
+    "channel-apart": Not("cannot place fibers"),
+    "parked": GUARDS,
+    **each(GROWTH, NOT_BESIDE),
+}
+
 # In the order of the table's columns.
 TAKE_PART = {
     "stellane": STELLANE,
@@ -216,6 +224,7 @@ TAKE_PART = {
     "photon": PHOTON,
     "libdill": LIBDILL,
     "marl": MARL,
+    "bthread": BTHREAD,
     "pthread": PTHREAD,
     "pool": POOL,
     "raw": {**each(("echo", "wake", "start")), "idle-lean": ONCE},

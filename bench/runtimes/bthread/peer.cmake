@@ -1,0 +1,12 @@
+# bthread, as installed with brpc; with what libbrpc needs of others.
+bench_root(BTHREAD brpc bthread/bthread.h brpc)
+if(BTHREAD_FOUND AND STELLANE_BENCH_CXX)
+    bench_driver_cxx(bench-bthread runtimes/bthread/main.cpp)
+    target_include_directories(bench-bthread SYSTEM PRIVATE ${BTHREAD_INCLUDE})
+    target_link_libraries(bench-bthread PRIVATE ${BTHREAD_LIBRARIES} gflags protobuf leveldb ssl crypto z ${CMAKE_DL_LIBS})
+    bench_peer(bthread true "bthread")
+elseif(STELLANE_BENCH_CXX)
+    bench_peer(bthread false "no -DBTHREAD_ROOT=DIR")
+else()
+    bench_peer(bthread false "no C++ compiler")
+endif()

@@ -208,6 +208,15 @@ BTHREAD = {
     **each(GROWTH, NOT_BESIDE),
 }
 
+MAY = {
+    **each(("yield", "spawn-join", "spawn-all", "channel", "mutex", "timers", "echo", "start")),
+    **each(("skynet", "fib"), Not("its order keeps most of the tree alive at once, and its guards stop it at some 33,000 "
+                                  "fibers")),
+    "channel-apart": Not("cannot place coroutines"),
+    "parked": GUARDS,
+    **each(GROWTH, NOT_BESIDE),
+}
+
 # In the order of the table's columns.
 TAKE_PART = {
     "stellane": STELLANE,
@@ -225,6 +234,7 @@ TAKE_PART = {
     "libdill": LIBDILL,
     "marl": MARL,
     "bthread": BTHREAD,
+    "may": MAY,
     "pthread": PTHREAD,
     "pool": POOL,
     "raw": {**each(("echo", "wake", "start")), "idle-lean": ONCE},

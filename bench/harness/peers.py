@@ -208,6 +208,14 @@ BTHREAD = {
     **each(GROWTH, NOT_BESIDE),
 }
 
+NECO = {
+    **each(("yield", "spawn-join", "spawn-all", "channel", "mutex", "timers", "echo", "start")),
+    **each(("skynet", "fib"), Not("its order keeps most of the tree alive at once")),
+    "parked": large("without guards"),
+    "parked-default": ONCE,
+    **each(GROWTH, NOT_BESIDE),
+}
+
 MAY = {
     **each(("yield", "spawn-join", "spawn-all", "channel", "mutex", "timers", "echo", "start")),
     **each(("skynet", "fib"), Not("its order keeps most of the tree alive at once, and its guards stop it at some 33,000 "
@@ -235,6 +243,7 @@ TAKE_PART = {
     "marl": MARL,
     "bthread": BTHREAD,
     "may": MAY,
+    "neco": NECO,
     "pthread": PTHREAD,
     "pool": POOL,
     "raw": {**each(("echo", "wake", "start")), "idle-lean": ONCE},
@@ -245,7 +254,7 @@ TAKE_PART = {
     "serial": SERIAL,
 }
 RUNTIMES = tuple(TAKE_PART)
-ONE_WORKER = ("st", "pth", "libdill", "fcontext", "serial")
+ONE_WORKER = ("st", "pth", "libdill", "neco", "fcontext", "serial")
 # The quick run has no time for more; the others are run with --full, or when they or their rows are asked for.
 QUICK = ("stellane", "go", "tokio", "boost", "st", "pthread", "pool", "raw", "raw-spin", "inline", "fcontext", "serial")
 

@@ -173,10 +173,9 @@ LIBFORK = {
 
 PHOTON = {
     **each(("yield", "spawn-join", "spawn-all", "channel", "mutex", "timers", "echo", "start")),
-    **each(("skynet", "fib"), Not("its first-in first-out order keeps most of the tree alive at once, and its guards stop it "
-                                  "at some 33,000 fibers")),
+    **each(("skynet", "fib"), Not("its first-in first-out order keeps most of the tree alive at once, 9 GB of stacks")),
     "channel-apart": Not("its driver places no fibers"),
-    "parked": GUARDS,
+    "parked": Not("its driver does not park: beyond some 33,000 its stacks lose their guards, without a word"),
     **each(GROWTH, NOT_BESIDE),
 }
 

@@ -1,6 +1,6 @@
-// bench-photon: Photon. A vCPU a worker; several steal from one another. Stacks of 64 KiB, with guards, from its pool
-// of each vCPU, and epoll. The order is first in, first out, so that skynet, fib and parked end where the guards do, at some
-// 33,000 fibers.
+// bench-photon: Photon. A vCPU a worker; several steal from one another. Stacks of 64 KiB from its pool of each vCPU, and
+// epoll. They have guards as long as the kernel has mappings for them, some 33,000; the others go without, and nobody is told.
+// skynet and fib would need 9 GB: the order is first in, first out.
 //
 // Its semaphores are the shortest way for two fibers to wait for each other: a rendezvous is one each way. The echo server
 // uses its calls on sockets, with an accepting fiber on each vCPU.

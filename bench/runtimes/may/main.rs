@@ -90,6 +90,47 @@ extern "C" fn run_spawn_all() {
     });
 }
 
+// ---- skynet, fib ----
+
+fn skynet(number: u64, leaves: u64) -> u64 {
+    if leaves == 1 {
+        return number;
+    }
+    let leaves = leaves / 10;
+    let children = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9].map(|i| spawn(move || skynet(number + i * leaves, leaves)));
+    children.into_iter().map(joined).sum()
+}
+
+extern "C" fn run_skynet() {
+    let leaves = bench::param("leaves", 1_000_000);
+    run(move || {
+        skynet(0, 1000);
+        bench::start();
+        let checksum = skynet(0, leaves as u64);
+        let wall = bench::stop();
+        bench::result("time", "ms", wall as f64 / 1e6, checksum, leaves);
+    });
+}
+
+fn fib(n: i64) -> u64 {
+    if n < 2 {
+        return n as u64;
+    }
+    let (left, right) = (spawn(move || fib(n - 1)), spawn(move || fib(n - 2)));
+    joined(left) + joined(right)
+}
+
+extern "C" fn run_fib() {
+    let n = bench::param("n", 30);
+    run(move || {
+        fib(n / 2);
+        bench::start();
+        let checksum = fib(n);
+        let wall = bench::stop();
+        bench::result("time", "ms", wall as f64 / 1e6, checksum, n);
+    });
+}
+
 // ---- channel ----
 
 fn play(there: &mpsc::Sender<u64>, back: &mpsc::Receiver<u64>, trips: i64) -> u64 {
@@ -168,10 +209,12 @@ extern "C" fn start() {
 }
 
 fn main() {
-    let table: [(&str, extern "C" fn()); 8] = [
+    let table: [(&str, extern "C" fn()); 10] = [
         ("yield", run_yield),
         ("spawn-join", run_spawn_join),
         ("spawn-all", run_spawn_all),
+        ("skynet", run_skynet),
+        ("fib", run_fib),
         ("channel", run_channel),
         ("mutex", run_mutex),
         ("timers", io::run_timers),

@@ -189,7 +189,8 @@ LIBDILL = {
 }
 
 MARL = {
-    **each(("spawn-join", "spawn-all", "skynet", "fib", "channel", "mutex", "start")),
+    **each(("spawn-join", "spawn-all", "skynet", "channel", "mutex", "start")),
+    "fib": large("10 seconds, and 5 GB of stacks"),
     "yield": Not("has none"),
     **each(("mutex-yield-1w", "mutex-yield-2w"), Not("its mutex stops the thread: nothing may wait that holds it")),
     "channel-apart": Not("cannot place tasks"),
@@ -208,8 +209,8 @@ BTHREAD = {
 }
 
 NECO = {
-    **each(("yield", "spawn-join", "spawn-all", "channel", "mutex", "timers", "echo", "start")),
-    **each(("skynet", "fib"), Not("its order keeps most of the tree alive at once")),
+    **each(("yield", "spawn-join", "spawn-all", "skynet", "channel", "mutex", "timers", "echo", "start")),
+    "fib": Not("its order keeps most of the tree alive at once, some 8 GB of stacks"),
     "parked": large("without guards"),
     "parked-default": ONCE,
     **each(GROWTH, NOT_BESIDE),

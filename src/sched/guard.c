@@ -93,7 +93,8 @@ static bool guard_own(stel__sched *s, int64_t now, int64_t tick_ns) {
 static void hurry(stel__sched *s) {
     for (int i = 0; i < s->worker_count; i++) {
         stel__worker *w = s->worker[i];
-        if (stel__is_asleep(stel__load_relaxed(&w->sleep))) continue;
+        if (!stel__worker_current(w))
+            continue; /* about to look by itself; or it has not begun, and a seed decides then */
         stel__store_relaxed(&w->look_soon, true);
         stel__store_relaxed(&w->until_check, 1u);
     }

@@ -193,11 +193,13 @@ static inline stel__fiber *stel__fiber_at(uint32_t index) {
     stel__fiber *segment = stel__load_acquire(&stel__segments[index >> STEL__SEGMENT_SHIFT]);
     return segment + (index & (STEL__SEGMENT_SLOTS - 1));
 }
-/* The block a handle points at, whatever lives there now, if anything ever did; NULL where there is none. */
+/* The block a handle points at, whatever lives there now; NULL when no fiber ever had that index. */
 static inline stel__fiber *stel__fiber_find(stel_fiber handle) {
     uint32_t index = (uint32_t)(handle & STEL__INDEX_MASK);
     stel__fiber *segment = stel__load_acquire(&stel__segments[index >> STEL__SEGMENT_SHIFT]);
-    return segment ? segment + (index & (STEL__SEGMENT_SLOTS - 1)) : NULL;
+    if (!segment) return NULL;
+    stel__fiber *f = segment + (index & (STEL__SEGMENT_SLOTS - 1));
+    return stel__load_acquire(&f->life) ? f : NULL; /* pairs with table.c, where the block begins */
 }
 
 /* Free blocks: one list a worker (owner only), filled from and spilled to the table's list. */

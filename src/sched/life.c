@@ -95,7 +95,7 @@ STEL__NOINLINE static int join_slow(stel_fiber handle, int *result) {
 int stel_join(stel_fiber handle, int *result) {
     stel__worker *w = stel__worker_self();
     stel__fiber *me = w ? stel__worker_current(w) : NULL;
-    if (STEL__UNLIKELY(!me || !stel__fiber_unlimited(me) || stel__fiber_find(handle) == me))
+    if (STEL__UNLIKELY(!me || !stel__fiber_unlimited(me) || (handle & STEL__INDEX_MASK) == me->waiter.index))
         return join_slow(handle, result);
     stel__fiber *f = claim(handle);
     if (STEL__UNLIKELY(!f)) return -ESRCH;

@@ -47,7 +47,8 @@ static stel__fiber *block_first(int *error) {
     stel__fiber *f = stel__fiber_at(index);
     f->waiter.index = index;
     /* Index 0 with generation 0 would be handle 0, which means none: generations begin at 1. */
-    stel__store_relaxed(&f->life, UINT64_C(1) << STEL__INDEX_BITS);
+    stel__store_release(&f->life, UINT64_C(1)
+                                      << STEL__INDEX_BITS); /* pairs with stel__fiber_find: the index is there */
     stel__store_release(&table.size, index + 1);
     return f;
 }

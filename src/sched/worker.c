@@ -331,8 +331,19 @@ static inline bool wake_joiner(stel__worker *w, stel__ticket t, stel__fiber **ne
     return state != STEL__WORD_IDLE;
 }
 
+/* Nobody waits yet, or does no longer. */
+STEL__NOINLINE static stel__fiber *leave_ended(stel__worker *w, stel__fiber *f) {
+    stel__fiber *next = NULL;
+    uint64_t joiner = stel__xchg_acq_rel(&f->joiner, STEL__JOINER_ENDED);
+    if (joiner == STEL__JOINER_DETACHED)
+        stel__block_put(&w->blocks, f);
+    else if (joiner != STEL__JOINER_NONE)
+        (void)wake_joiner(w, joiner, &next);
+    return next;
+}
+
 /* Who learns of the end: the two sequences are drawn in life.c. The joiner, if it is to be run next, or NULL. */
-static inline stel__fiber *complete(stel__worker *w, stel__fiber *f, int result) {
+STEL__ALWAYS_INLINE stel__fiber *complete(stel__worker *w, stel__fiber *f, int result) {
     stel__worker_counters *c = &w->counters;
     f->result = result;
     int64_t age = w->now - stel__load_relaxed(&f->created);
@@ -346,11 +357,10 @@ static inline stel__fiber *complete(stel__worker *w, stel__fiber *f, int result)
     stel__store_release(&c->executed, stel__load_relaxed(&c->executed) + 1);
     stel__fiber *next = NULL;
     uint64_t joiner = stel__load_acquire(&f->joiner);
-    if (joiner == STEL__JOINER_NONE || (joiner != STEL__JOINER_DETACHED && !wake_joiner(w, joiner, &next))) {
-        joiner = stel__xchg_acq_rel(&f->joiner, STEL__JOINER_ENDED);
-        if (joiner > STEL__JOINER_DETACHED) (void)wake_joiner(w, joiner, &next);
-    }
-    if (joiner == STEL__JOINER_DETACHED) stel__block_put(&w->blocks, f); /* nobody changes that any more */
+    if (joiner == STEL__JOINER_DETACHED)
+        stel__block_put(&w->blocks, f); /* nobody changes that any more */
+    else if (joiner == STEL__JOINER_NONE || !wake_joiner(w, joiner, &next))
+        next = leave_ended(w, f);
     if (STEL__UNLIKELY(scope != NULL)) scope->ops->ended(scope);
     return next;
 }
@@ -397,7 +407,7 @@ STEL__NOIPA void stel__fiber_end(stel__fiber *f, int result) {
 }
 
 /* From where it began: by returning. Not with sanitizers, to which this stack is left behind by then. */
-static inline stel__context_exit fiber_end(stel__fiber *f, int result) {
+STEL__ALWAYS_INLINE stel__context_exit fiber_end(stel__fiber *f, int result) {
 #ifdef STEL__SANITIZED
     stel__fiber_end(f, result);
 #else
@@ -415,11 +425,8 @@ static stel__context_exit fiber_main(void *word) {
     stel__sanitize_after_switch(&f->sanitizer, NULL);
 #endif
     finish(w);
-    if (STEL__UNLIKELY(f->extra != NULL) && f->extra->start) {
-        int rc = stel_sleep_until(f->extra->start);
-        if (rc < 0) return fiber_end(f, rc);
-    }
-    return fiber_end(f, stel__load_relaxed(&f->fn)(arg));
+    int rc = STEL__UNLIKELY(f->extra != NULL) && f->extra->start ? stel_sleep_until(f->extra->start) : 0;
+    return fiber_end(f, rc < 0 ? rc : stel__load_relaxed(&f->fn)(arg));
 }
 
 STEL__NOINLINE bool stel__worker_bind(stel__worker *w, stel__fiber *f) {

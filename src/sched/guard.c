@@ -102,6 +102,7 @@ static void hurry(stel__sched *s) {
 
 enum stel__tick stel__sched_tick(stel__sched *s, int64_t now, int64_t tick_ns) {
     bool all_asleep = true, needed = false, backlog = stel__inject_size(&s->inject) > 0;
+    stel__count(&s->ticks, 1);
     for (int i = 0; i < s->worker_count; i++) {
         stel__worker *w = s->worker[i];
         needed |= !watch(w, now);

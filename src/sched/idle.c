@@ -28,7 +28,9 @@ enum {
     STARVED_RETRY_NS = 10 * 1000 * 1000,
     TIMER_REST_NS = 20 * 1000,
     SPIN_REST_NS = 1000 * 1000,
-    SPIN_REST_LAST_NS = 1000 * 1000 * 1000
+    SPIN_REST_LAST_NS = 1000 * 1000 * 1000,
+    SPIN_TRUST_MAX = 64,
+    SPIN_TRUST_COST = 16 /* one look in so many may fail */
 };
 
 bool stel__poll_claim(stel__poll_point *p, int who) {
@@ -140,10 +142,16 @@ static bool look_for_events(stel__worker *w, int64_t until) {
     return found;
 }
 
+/* How often others have taken the CPU from this thread. The ticks of our own poller thread, which also do, say nothing
+ * about others: each excuses one. */
+static int64_t disturbances(const stel__worker *w) {
+    return stel__thread_preempted() - (int64_t)stel__load_relaxed(&w->sched->ticks); /* no partner: a hint */
+}
+
 /* To sleep until an event and be woken costs more than most of what is done about it: with a CPU to spare, one who looks
  * for a while first answers a lone connection three times as fast. Where others want the CPU it is a disaster, the more so
  * if the event is to come from them. So a spin has paid if it found something and nobody took the CPU away meanwhile;
- * after one that has not, the worker rests from it, twice as long each time. Only while it holds the poll, and as long as
+ * after one that has not, the worker rests from it, twice as long each time, unless many have paid lately (spin_trust). Only while it holds the poll, and as long as
  * no timer is due. true: there is something to do. */
 static bool spin(stel__worker *w) {
     stel__sched *s = w->sched;
@@ -151,11 +159,14 @@ static bool spin(stel__worker *w) {
     int64_t until = stel__time_add(w->now, length), timer = stel__load_relaxed(&w->wheel.next);
     if (length <= 0 || w->now < w->spin_at || timer < until || !w->point) return false;
     if (!s->hook.armed(w->point->context) || !stel__poll_claim(w->point, w->id + 1)) return false;
-    int64_t preempted = stel__thread_preempted();
+    int64_t disturbed = disturbances(w);
     bool found = look_for_events(w, until);
     stel__poll_release(w->point, w->now);
-    if (found && preempted == stel__thread_preempted()) {
+    if (found && disturbances(w) <= disturbed) {
         w->spin_rest /= 2;
+        if (w->spin_trust < SPIN_TRUST_MAX) w->spin_trust++;
+    } else if (w->spin_trust >= SPIN_TRUST_COST) {
+        w->spin_trust -= SPIN_TRUST_COST;
     } else {
         w->spin_rest = w->spin_rest < SPIN_REST_NS ? SPIN_REST_NS : 2 * w->spin_rest;
         if (w->spin_rest > SPIN_REST_LAST_NS) w->spin_rest = SPIN_REST_LAST_NS;

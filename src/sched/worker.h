@@ -74,6 +74,7 @@ struct stel__worker {
     uint32_t oldest_turn;                /* when the oldest spawn has its turn again: pick_periodic */
     int64_t timer_woke;                  /* when a sleep was ended by a timer last */
     int64_t spin_at, spin_rest;          /* not to spin before; how long it rested from it last */
+    int spin_trust;                      /* see spin in idle.c */
     enum stel__after after;
     unsigned park_flags;          /* AFTER_PARK: to be set in the word with PARKED */
     stel__fiber *previous;        /* AFTER_YIELD, AFTER_PARK */
@@ -151,6 +152,7 @@ struct stel__sched {
     _Atomic int thieves;                                  /* workers that steal: deque.h */
     _Atomic int searching; /* workers that look for something to steal, or have been woken to do so */
     _Atomic bool halt, closed, guard_asleep;
+    _Atomic uint64_t ticks;                                       /* of the poller thread, which counts them */
     void (*_Atomic on_empty)(void *context);                      /* NULL: nobody asks */
     _Atomic uint64_t spawned_outside, spawned_outside_background; /* by plain threads */
     _Atomic uint64_t wakes_outside;

@@ -31,10 +31,8 @@ static inline bool stel__io_forked(void) {
 
 static inline int stel__call_begin(stel__call *c, int fd) {
     int rc = 0;
-    if (STEL__UNLIKELY(stel__io_forked())) return -EPERM;
-    c->waiter = stel__waiter_self();
-    if (STEL__UNLIKELY(!c->waiter)) return -ENOMEM;
-    if ((rc = stel__wait_check(c->waiter)) < 0) return rc;
+    c->waiter = stel__wait_enter(&rc);
+    if (STEL__UNLIKELY(!c->waiter)) return rc;
     c->slot = stel__slot_at(fd, &rc);
     if (STEL__UNLIKELY(!c->slot)) return rc;
     c->fd = fd;
@@ -144,9 +142,10 @@ static inline const struct iovec *stel__cursor_next(stel__cursor *c, int *count)
 
 /* Flags with which the kernel does not wait on any socket; so neither do we. */
 enum { STEL__MSG_NEVER_WAITS = MSG_DONTWAIT | MSG_ERRQUEUE | MSG_OOB };
-/* -ENOTSOCK: the number has changed behind our back. */
-ssize_t stel__socket_in(stel__call *c, const stel__cursor *to, int flags);
+/* pieces: several, of `bytes` in all, instead of the one buffer. -ENOTSOCK: the number has changed behind our back. */
+ssize_t stel__socket_in(stel__call *c, void *buffer, size_t bytes, const stel__cursor *pieces, int flags);
 ssize_t stel__socket_out(stel__call *c, stel__cursor *from, int flags);
+ssize_t stel__socket_send(stel__call *c, const void *buffer, size_t bytes, int flags); /* the same for one buffer */
 /* MSG_WAITALL: the kernel does not wait for us, so it is done here: the rest of a buffer of which done bytes are there.
  * Until it is full, the stream ends or fails: the bytes in it, or, if that is none, an error. */
 bool stel__socket_waits_for_all(const stel__call *c, int flags);

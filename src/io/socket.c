@@ -13,21 +13,21 @@
 
 /* ---- data ---- */
 
-static ssize_t receive(stel__call *c, const stel__cursor *to, int flags) {
-    if (to->count == 1) return stel__sys_recv(c->fd, to->iov[0].iov_base, to->iov[0].iov_len, flags);
+STEL__NOINLINE static ssize_t receive_pieces(stel__call *c, const stel__cursor *to, int flags) {
     struct msghdr m = { .msg_iov = (struct iovec *)(uintptr_t)to->iov, .msg_iovlen = (size_t)to->count };
     return stel__sys_recvmsg(c->fd, &m, flags);
 }
 
 /* There is nothing now, and the backend carries out operations: what the call comes to, or 0 with *again set, to look
  * again. Not inlined: its frame is large, and who waits by readiness sleeps without it. */
-STEL__NOINLINE static ssize_t receive_by_operation(stel__call *c, const stel__cursor *to, int flags,
-                                                   stel__slot_mark mark, bool *again) {
-    struct msghdr m = { .msg_iov = (struct iovec *)(uintptr_t)to->iov, .msg_iovlen = (size_t)to->count };
-    bool one = to->count == 1;
-    stel_operation op = { .code = one ? STEL_OPERATION_RECV : STEL_OPERATION_RECVMSG,
-                          .address = one ? to->iov[0].iov_base : &m,
-                          .length = one ? to->iov[0].iov_len : 0,
+STEL__NOINLINE static ssize_t receive_by_operation(stel__call *c, void *buffer, size_t bytes,
+                                                   const stel__cursor *pieces, int flags, stel__slot_mark mark,
+                                                   bool *again) {
+    struct msghdr m = { .msg_iov = pieces ? (struct iovec *)(uintptr_t)pieces->iov : NULL,
+                        .msg_iovlen = pieces ? (size_t)pieces->count : 0 };
+    stel_operation op = { .code = pieces ? STEL_OPERATION_RECVMSG : STEL_OPERATION_RECV,
+                          .address = pieces ? &m : buffer,
+                          .length = pieces ? 0 : bytes,
                           .flags = (uint32_t)flags };
     ssize_t n = stel__call_operate(c, &op, mark, 0);
     *again = n == STEL__LOOK_AFRESH;
@@ -37,16 +37,17 @@ STEL__NOINLINE static ssize_t receive_by_operation(stel__call *c, const stel__cu
     return rc < 0 ? rc : 0;
 }
 
-ssize_t stel__socket_in(stel__call *c, const stel__cursor *to, int flags) {
+ssize_t stel__socket_in(stel__call *c, void *buffer, size_t bytes, const stel__cursor *pieces, int flags) {
     for (bool first = true;; first = false) {
         stel__slot_mark mark = stel__slot_look(c->slot);
         bool hints = stel__call_kind(c) == STEL__SLOT_TCP && !(c->facts & STEL__SLOT_NO_HINT) && flags == 0;
         /* relaxed: see slot.c, a stale hint names a counter that has moved. After a wait it is not asked: a plain
          * thread's wait moves no counter. */
         if (!first || !hints || stel__load_relaxed(&c->slot->drained) != mark.ready_in) {
-            ssize_t n = receive(c, to, flags | MSG_DONTWAIT);
+            ssize_t n = STEL__LIKELY(!pieces) ? stel__sys_recv(c->fd, buffer, bytes, flags | MSG_DONTWAIT)
+                                              : receive_pieces(c, pieces, flags | MSG_DONTWAIT);
             if (STEL__LIKELY(n > 0)) {
-                if (hints && (size_t)n < to->total) stel__store_relaxed(&c->slot->drained, mark.ready_in);
+                if (hints && (size_t)n < bytes) stel__store_relaxed(&c->slot->drained, mark.ready_in);
                 return stel__call_end(c, n);
             }
             if (n != -EAGAIN || (flags & STEL__MSG_NEVER_WAITS)) return stel__call_end(c, n);
@@ -57,9 +58,9 @@ ssize_t stel__socket_in(stel__call *c, const stel__cursor *to, int flags) {
             continue;
         }
         bool again;
-        ssize_t n = receive_by_operation(c, to, flags, mark, &again);
+        ssize_t n = receive_by_operation(c, buffer, bytes, pieces, flags, mark, &again);
         if (again) continue;
-        if (n > 0 && hints && (size_t)n < to->total) stel__store_relaxed(&c->slot->drained, mark.ready_in);
+        if (n > 0 && hints && (size_t)n < bytes) stel__store_relaxed(&c->slot->drained, mark.ready_in);
         return n;
     }
 }
@@ -79,19 +80,36 @@ bool stel__socket_sent_all(stel__call *c, const stel__cursor *from) {
     return stel__call_look_afresh(c) < 0 || stel__call_kind(c) == STEL__SLOT_PACKET;
 }
 
-ssize_t stel__socket_out(stel__call *c, stel__cursor *from, int flags) {
+/* Until all has been sent. mark: from before the first try, which came to n. */
+STEL__NOINLINE static ssize_t send_the_rest(stel__call *c, stel__cursor *from, int flags, stel__slot_mark mark,
+                                            ssize_t n) {
     for (;;) {
-        stel__slot_mark mark = stel__slot_look(c->slot);
-        ssize_t n = transmit(c, from, flags | MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (STEL__LIKELY(n >= 0)) {
+        if (n >= 0) {
             stel__cursor_advance(from, (size_t)n);
-            if (STEL__LIKELY(stel__socket_sent_all(c, from))) return stel__call_end(c, (ssize_t)from->done);
-            continue;
+            if (stel__socket_sent_all(c, from)) return stel__call_end(c, (ssize_t)from->done);
+        } else {
+            if (n != -EAGAIN || (flags & MSG_DONTWAIT)) return from->done ? (ssize_t)from->done : stel__call_end(c, n);
+            int rc = stel__call_wait(c, mark, POLLOUT, 0);
+            if (rc < 0) return from->done ? (ssize_t)from->done : rc;
         }
-        if (n != -EAGAIN || (flags & MSG_DONTWAIT)) return from->done ? (ssize_t)from->done : stel__call_end(c, n);
-        int rc = stel__call_wait(c, mark, POLLOUT, 0);
-        if (rc < 0) return from->done ? (ssize_t)from->done : rc;
+        mark = stel__slot_look(c->slot);
+        n = transmit(c, from, flags | MSG_DONTWAIT | MSG_NOSIGNAL);
     }
+}
+
+ssize_t stel__socket_out(stel__call *c, stel__cursor *from, int flags) {
+    stel__slot_mark mark = stel__slot_look(c->slot);
+    return send_the_rest(c, from, flags, mark, transmit(c, from, flags | MSG_DONTWAIT | MSG_NOSIGNAL));
+}
+
+ssize_t stel__socket_send(stel__call *c, const void *buffer, size_t bytes, int flags) {
+    stel__slot_mark mark = stel__slot_look(c->slot);
+    ssize_t n = stel__sys_send(c->fd, buffer, bytes, flags | MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (STEL__LIKELY(n == (ssize_t)bytes)) return stel__call_end(c, n);
+    struct iovec piece = { (void *)(uintptr_t)buffer, bytes };
+    stel__cursor from;
+    (void)stel__cursor_begin(&from, &piece, 1); /* the caller has looked at its size */
+    return send_the_rest(c, &from, flags, mark, n);
 }
 
 bool stel__socket_waits_for_all(const stel__call *c, int flags) {
@@ -101,10 +119,7 @@ bool stel__socket_waits_for_all(const stel__call *c, int flags) {
 
 ssize_t stel__socket_fill(stel__call *c, char *buffer, size_t done, size_t bytes, int flags) {
     do {
-        struct iovec rest = { buffer + done, bytes - done };
-        stel__cursor to;
-        (void)stel__cursor_begin(&to, &rest, 1); /* one piece that was looked at already */
-        ssize_t n = stel__socket_in(c, &to, flags & ~MSG_WAITALL);
+        ssize_t n = stel__socket_in(c, buffer + done, bytes - done, NULL, flags & ~MSG_WAITALL);
         if (n <= 0) return done ? (ssize_t)done : n;
         done += (size_t)n;
     } while (done < bytes);
@@ -115,11 +130,8 @@ ssize_t stel_recv(int fd, void *buffer, size_t bytes, int flags) {
     stel__call c;
     int rc = stel__call_begin(&c, fd);
     if (rc < 0) return rc;
-    struct iovec piece = { buffer, bytes };
-    stel__cursor to;
-    rc = stel__cursor_begin(&to, &piece, 1);
-    if (rc < 0) return rc;
-    if (!stel__socket_waits_for_all(&c, flags)) return stel__socket_in(&c, &to, flags);
+    if (STEL__UNLIKELY(bytes > SSIZE_MAX)) return -EINVAL;
+    if (!stel__socket_waits_for_all(&c, flags)) return stel__socket_in(&c, buffer, bytes, NULL, flags);
     return stel__socket_fill(&c, buffer, 0, bytes, flags);
 }
 
@@ -127,10 +139,8 @@ ssize_t stel_send(int fd, const void *buffer, size_t bytes, int flags) {
     stel__call c;
     int rc = stel__call_begin(&c, fd);
     if (rc < 0) return rc;
-    struct iovec piece = { (void *)(uintptr_t)buffer, bytes };
-    stel__cursor from;
-    rc = stel__cursor_begin(&from, &piece, 1);
-    return rc < 0 ? rc : stel__socket_out(&c, &from, flags);
+    if (STEL__UNLIKELY(bytes > SSIZE_MAX)) return -EINVAL;
+    return stel__socket_send(&c, buffer, bytes, flags);
 }
 
 /* ---- new sockets ---- */

@@ -231,6 +231,23 @@ int stel__wait_check(stel__waiter *w) {
     return deadline <= now ? check_failed(w, -ETIMEDOUT) : 0;
 }
 
+STEL__COLD static stel__waiter *enter_slowly(int *error) {
+    *error = -EPERM;
+    if (stel__load_relaxed(&stel__forked)) return NULL; /* no partner: set before the child runs anything */
+    stel__waiter *w = stel__waiter_self();
+    *error = w ? stel__wait_check(w) : -ENOMEM;
+    return *error < 0 ? NULL : w;
+}
+
+STEL__NOINLINE stel__waiter *stel__wait_enter(int *error) {
+    __asm__ volatile("");                     /* as in stel__waiter_self */
+    const stel__worker *w = stel__worker_tls; /* none in the child of a fork */
+    stel__fiber *f = STEL__LIKELY(w != NULL) ? stel__worker_current(w) : NULL;
+    if (STEL__LIKELY(f != NULL && !cancelled(&f->waiter) && stel__load_relaxed(&f->waiter.deadline) > w->now))
+        return &f->waiter;
+    return enter_slowly(error);
+}
+
 void stel__wait_spend(stel__waiter *w) {
     if (stel__waiter_is_thread(w)) return;
     stel__fiber *f = stel__fiber_of_waiter(w);

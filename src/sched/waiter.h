@@ -95,6 +95,9 @@ uint64_t stel__waiter_identity(const stel__waiter *w);
 /* 0, -ECANCELED or -ETIMEDOUT: the first thing that every waiting call asks. A call that fails here counts as a yield
  * (it does yield, now and then), so that a careless loop cannot starve its worker. */
 int stel__wait_check(stel__waiter *w);
+/* How a waiting call begins: stel__waiter_self, and stel__wait_check in one. NULL: *error is -ENOMEM, -EPERM in the child of a
+ * fork, or what the check said. */
+stel__waiter *stel__wait_enter(int *error);
 /* Count a call that did not have to wait; every io_budget of them the caller yields (a fiber that always finds data
  * must not keep the others from theirs). Cheap. Call it where no lock is held. */
 void stel__wait_spend(stel__waiter *w);

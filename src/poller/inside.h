@@ -23,6 +23,7 @@ struct stel__poller {
     /* fixed after creation */
     stel__pollers *group;
     const stel_backend_ops *ops;
+    unsigned capabilities; /* the backend's */
     void *instance;
     /* atomic */
     _Atomic int watched;    /* descriptors registered, as far as we know, and operations that are on: does polling make
@@ -39,7 +40,7 @@ void stel__poller_end(stel__poller *p);
 /* Wait until `until` (0: do not) for a batch of events, and hand them out. */
 void stel__poller_take(stel__poller *p, int batch, int64_t until);
 static inline bool stel__poller_can(const stel__poller *p, unsigned capability) {
-    return (p->ops->capabilities & capability) != 0;
+    return (p->capabilities & capability) != 0;
 }
 /* Register fd for events under token; 0, -EEXIST, -EPERM or another error. */
 int stel__poller_arm(stel__poller *p, int fd, short events, uint64_t token);
@@ -52,7 +53,9 @@ static inline stel__pollers *stel__pollers_of(const stel__poller *p) {
     return p ? p->group : NULL;
 }
 /* The poller of the calling fiber's worker. */
-stel__poller *stel__poller_self(void);
+static inline stel__poller *stel__poller_self(void) {
+    return stel__sched_point();
+}
 
 /* ---- files.c: operations on files, where the backend has none ---- */
 enum { STEL__FILES_TOKEN = 0xffffffff }; /* no slot's: a slot is a number that is not negative */
@@ -95,8 +98,17 @@ void stel__slot_choose(stel__slot *s, stel__wakes *wakes, bool (*chosen)(const s
                        const void *argument);
 void stel__wakes_pay(stel__wakes *wakes);
 /* Under s->lock, for a fiber of g's runtime (NULL: a plain thread). flags: STEL__SLOT_..., and STEL__NODE_OPERATION. */
-void stel__slot_enlist(stel__slot *s, stel__node *n, const stel__waiter *w, stel__pollers *g, short events,
-                       unsigned flags);
+static inline void stel__slot_enlist(stel__slot *s, stel__node *n, const stel__waiter *w, stel__pollers *g,
+                                     short events, unsigned flags) {
+    /* What an operation waits for is the backend's affair: no event of a slot chooses it. */
+    unsigned wanted = flags & STEL__NODE_OPERATION ? STEL__NODE_OPERATION : (unsigned)events & STEL__NODE_EVENTS;
+    n->element = g;
+    n->waiter = w->index;
+    n->flags = (uint16_t)(STEL__NODE_QUEUED | wanted | (flags & STEL__SLOT_ACCEPTOR ? STEL__NODE_ACCEPTOR : 0u));
+    stel__list_push_tail(&s->waiters, &n->link);
+    stel__count(&s->parked, 1); /* heal reads it without the lock; a stale value costs a round */
+    if (!(flags & STEL__SLOT_SAME_WAIT)) s->waits++;
+}
 bool stel__slot_delist(stel__slot *s, stel__node *n); /* false: it was chosen, and n->which says why */
 /* Under s->lock: have the number watched for a fiber on p's worker that waits for events. 0 or an error. */
 int stel__slot_watched(stel__slot *s, int fd, stel__poller *p, short events);

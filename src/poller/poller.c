@@ -5,6 +5,7 @@
 int stel__poller_init(stel__poller *p, stel__pollers *g, const stel_backend_ops *ops, int batch) {
     p->group = g;
     p->ops = ops;
+    p->capabilities = ops->capabilities;
     p->events = stel__alloc((size_t)batch * sizeof p->events[0]);
     if (!p->events) return -ENOMEM;
     p->room = batch;

@@ -45,9 +45,6 @@ uint64_t stel__pollers_polls(const stel__pollers *g);
  * become true. */
 void stel__pollers_wake_acceptors(stel__pollers *g);
 
-/* The runtime of a fiber finds its pollers through this; installed by the runtime room. */
-void stel__pollers_set_lookup(stel__pollers *(*of_runtime)(stel_runtime *));
-
 /* ---- operations: operation.c ---- */
 
 /* Have op done for the calling fiber by whatever can (its worker's backend, or the runtime's ring for files), and wait

@@ -26,19 +26,6 @@ struct stel__pollers {
     stel__poller at[];
 };
 
-static stel__pollers *(*pollers_of_runtime)(stel_runtime *);
-
-void stel__pollers_set_lookup(stel__pollers *(*of_runtime)(stel_runtime *)) {
-    pollers_of_runtime = of_runtime;
-}
-
-stel__poller *stel__poller_self(void) {
-    stel_runtime *rt = stel_runtime_current();
-    STEL__ASSERT(rt && pollers_of_runtime);
-    stel__pollers *g = pollers_of_runtime(rt);
-    return &g->at[g->count > 1 ? stel_worker_id() : 0];
-}
-
 /* ---- the choice ---- */
 
 typedef struct choice {

@@ -96,18 +96,6 @@ STEL__COLD stel__slot *stel__slot_make(int fd, int *error) {
 
 /* ---- the list; all under the lock ---- */
 
-void stel__slot_enlist(stel__slot *s, stel__node *n, const stel__waiter *w, stel__pollers *g, short events,
-                       unsigned flags) {
-    /* What an operation waits for is the backend's affair: no event of a slot chooses it. */
-    unsigned wanted = flags & STEL__NODE_OPERATION ? STEL__NODE_OPERATION : (unsigned)events & STEL__NODE_EVENTS;
-    n->element = g;
-    n->waiter = w->index;
-    n->flags = (uint16_t)(STEL__NODE_QUEUED | wanted | (flags & STEL__SLOT_ACCEPTOR ? STEL__NODE_ACCEPTOR : 0u));
-    stel__list_push_tail(&s->waiters, &n->link);
-    stel__count(&s->parked, 1); /* heal reads it without the lock; a stale value costs a round */
-    if (!(flags & STEL__SLOT_SAME_WAIT)) s->waits++;
-}
-
 static void take_off(stel__slot *s, stel__node *n) {
     stel__list_remove(&s->waiters, &n->link);
     n->flags &= (uint16_t)~STEL__NODE_QUEUED;
@@ -258,8 +246,12 @@ static int enter(stel__slot *s, int fd, stel__waiter *w, stel__poller *p, stel__
     /* Under the lock: wake_acceptors visits this slot after the runtime has begun to stop, so either it finds us on
      * the list or we see it here. */
     if ((flags & STEL__SLOT_ACCEPTOR) && stel_stopping()) return -ESHUTDOWN;
-    int rc = stel__slot_watched(s, fd, p, events);
-    if (rc < 0) return rc;
+    if (STEL__LIKELY(s->armed == p && !stel__poller_can(p, STEL_BACKEND_ONESHOT))) {
+        s->away = 0;
+    } else {
+        int rc = stel__slot_watched(s, fd, p, events);
+        if (rc < 0) return rc;
+    }
     stel__wait_begin(w, stel__slot_reason(events, flags));
     stel__slot_enlist(s, &w->node, w, p->group, events, flags);
     return 0;
@@ -273,33 +265,37 @@ int stel__slot_outcome(stel__slot *s, stel__slot_mark mark, int which) {
     return stel__load_acquire(&s->generation) == mark.generation ? which : -EBADF;
 }
 
-static int wait_by_operation(stel__slot *s, int fd, stel__waiter *w, stel__slot_mark mark, short events,
-                             unsigned flags) {
+STEL__NOINLINE static int wait_by_operation(stel__slot *s, int fd, stel__waiter *w, stel__slot_mark mark, short events,
+                                            unsigned flags) {
     stel_operation op = { .code = STEL_OPERATION_POLL, .flags = (uint32_t)(uint16_t)events };
     ssize_t rc = stel__slot_operate(s, fd, &op, w, mark, flags);
     if (rc == STEL__LOOK_AFRESH) return STEL__SLOT_LOOK_AGAIN;
     return rc == -EINVAL ? -EPERM : (int)rc; /* the kernel's word for what is never waited for */
 }
 
-int stel__slot_wait(stel__slot *s, int fd, stel__waiter *w, stel__slot_mark mark, short events, unsigned flags) {
-    STEL__CHECK((events & ASKABLE) != 0 && (events & ~ASKABLE) == 0);
-    if (stel__load_relaxed(&stel__forked)) return -EPERM; /* no partner: set before the child runs anything */
-    if (stel__waiter_is_thread(w))
-        return stel__slot_wait_thread(s, fd, w, mark, events, stel__slot_reason(events, flags));
-    stel__poller *p = stel__poller_self();
-    if (!stel__poller_can(p, STEL_BACKEND_READINESS)) return wait_by_operation(s, fd, w, mark, events, flags);
-    stel__lock_take(&s->lock);
-    int rc = enter(s, fd, w, p, mark, events, flags);
-    stel__lock_give(&s->lock);
-    if (rc != 0) return rc;
-
-    rc = stel__wait_park(w, 0);
-    if (rc >= 0) return stel__slot_outcome(s, mark, rc);
-    /* Chosen at the last moment or not, nothing was taken that would be lost with us. */
+/* By a limit of the waiter's own. Chosen at the last moment or not, nothing was taken that would be lost with us. */
+STEL__COLD static int cut_short(stel__slot *s, stel__waiter *w, int code) {
     stel__lock_take(&s->lock);
     (void)stel__slot_delist(s, &w->node);
     stel__lock_give(&s->lock);
-    return rc;
+    return code;
+}
+
+/* A fiber sleeps below this frame, so what it does not need is done elsewhere. */
+int stel__slot_wait(stel__slot *s, int fd, stel__waiter *w, stel__slot_mark mark, short events, unsigned flags) {
+    STEL__CHECK((events & ASKABLE) != 0 && (events & ~ASKABLE) == 0);
+    if (STEL__UNLIKELY(stel__load_relaxed(&stel__forked))) return -EPERM; /* no partner: set before the child runs */
+    if (STEL__UNLIKELY(stel__waiter_is_thread(w)))
+        return stel__slot_wait_thread(s, fd, w, mark, events, stel__slot_reason(events, flags));
+    stel__poller *p = stel__poller_self();
+    if (STEL__UNLIKELY(!stel__poller_can(p, STEL_BACKEND_READINESS)))
+        return wait_by_operation(s, fd, w, mark, events, flags);
+    stel__lock_take(&s->lock);
+    int rc = enter(s, fd, w, p, mark, events, flags);
+    stel__lock_give(&s->lock);
+    if (STEL__UNLIKELY(rc != 0)) return rc;
+    rc = stel__wait_park(w, 0);
+    return STEL__LIKELY(rc >= 0) ? stel__slot_outcome(s, mark, rc) : cut_short(s, w, rc);
 }
 
 /* ---- a number's life ---- */

@@ -6,16 +6,11 @@
 
 /* ---- create ---- */
 
-static stel__pollers *pollers_of(stel_runtime *rt) {
-    return stel__runtime_life(rt)->pollers;
-}
-
 static void wire_rooms(void) {
     stel__fork_watch();
     stel__fork_on_child(stel__sched_in_child);
     stel__fence_init();
     stel__overflow_install(stel__sched_describe_overflow);
-    stel__pollers_set_lookup(pollers_of);
     stel__sched_set_default(stel__registry_enter, stel__registry_leave);
 }
 

@@ -22,6 +22,10 @@ stel__sched *stel__sched_current(void) {
     stel__worker *w = stel__worker_self();
     return w ? w->sched : NULL;
 }
+STEL__NOINLINE void *stel__sched_point(void) {
+    __asm__ volatile(""); /* as in stel__worker_self */
+    return stel__worker_tls->waits_at;
+}
 void stel__sched_in_child(void) {
     stel__worker_self_set(NULL);
 }
@@ -52,6 +56,7 @@ static stel__worker *worker_new(stel__sched *s, int id, uint64_t seed) {
         w->point = &s->points[0];
     else if (s->hook.points && !s->hook.first_only)
         w->point = &s->points[s->hook.points > 1 ? id : 0];
+    if (s->hook.points) w->waits_at = s->points[s->hook.points > 1 ? id : 0].context;
     stel__wheel_init(&w->wheel, (uint16_t)(id + 1), w->now);
     if (stel__deque_init(&w->spawns, RING_CAPACITY) < 0 || stel__deque_init(&w->ring, RING_CAPACITY) < 0) {
         worker_free(w);

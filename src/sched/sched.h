@@ -40,6 +40,7 @@ void stel__sched_halt(stel__sched *s);    /* stop and join the workers; no fiber
 void stel__sched_destroy(stel__sched *s); /* stale-ify every handle, free everything */
 stel_runtime *stel__sched_owner(stel__sched *s);
 stel__sched *stel__sched_current(void); /* the caller's, or NULL on a plain thread */
+void *stel__sched_point(void);          /* the point where the calling fiber's worker waits (stel__idle_hook) */
 /* In the child of a fork: the fiber that forked goes on as a plain thread, as its worker and all other fibers are the
  * parent's. So nothing that it does can switch to them. */
 void stel__sched_in_child(void);

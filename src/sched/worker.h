@@ -61,6 +61,7 @@ struct stel__worker {
     stel__sched *sched;
     int id;
     stel__poll_point *point; /* NULL: it does not poll */
+    void *waits_at;          /* the point that polls for its fibers, whoever does that: its context */
     pthread_t thread;
     _Atomic int thread_id;
 

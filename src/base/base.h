@@ -25,6 +25,7 @@
 #define STEL__COLD        __attribute__((cold, noinline))
 #define STEL__LIKELY(x)   __builtin_expect(!!(x), 1)
 #define STEL__UNLIKELY(x) __builtin_expect(!!(x), 0)
+#define STEL__PREFETCH(p) __builtin_prefetch((p), 1) /* a line that will be written to soon */
 #define STEL__COUNT_OF(a) (sizeof(a) / sizeof((a)[0]))
 
 /* Abort with "stellane: file:line: text". ASSERT stays in release builds (cheap checks at doors); CHECK is for debug

@@ -93,7 +93,7 @@ void stel__slot_heal_some(stel__pollers *g, uint32_t *cursor, int64_t now) {
         }
         stel__slot *s = &segment[n % STEL__SLOT_SEGMENT];
         /* relaxed: whoever parks at this moment is seen the next time */
-        if (stel__load_relaxed(&s->parked) > 0 && heal(s, (int)n, g, now_ms)) asks--;
+        if (stel__load_relaxed(&s->newest) && heal(s, (int)n, g, now_ms)) asks--;
         n++;
     }
     *cursor = n;

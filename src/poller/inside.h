@@ -106,7 +106,7 @@ static inline void stel__slot_enlist(stel__slot *s, stel__node *n, const stel__w
     n->waiter = w->index;
     n->flags = (uint16_t)(STEL__NODE_QUEUED | wanted | (flags & STEL__SLOT_ACCEPTOR ? STEL__NODE_ACCEPTOR : 0u));
     stel__list_push_tail(&s->waiters, &n->link);
-    stel__count(&s->parked, 1); /* heal reads it without the lock; a stale value costs a round */
+    stel__store_relaxed(&s->newest, w->index + 1); /* read without the lock, for hints */
     if (!(flags & STEL__SLOT_SAME_WAIT)) s->waits++;
 }
 bool stel__slot_delist(stel__slot *s, stel__node *n); /* false: it was chosen, and n->which says why */
@@ -141,8 +141,11 @@ void stel__slots_delist(stel__slot_watch *watches, size_t n);
 /* Many at once by operations: see operation.c. As stel__slots_wait. */
 int stel__slots_operate(stel__slot_watch *watches, size_t n, stel__waiter *w, int64_t until);
 
-/* A backend's event: poll(2) bits for the number and generation in token. */
+/* A backend's event: poll(2) bits for the number and generation in token. Of many it is better to have first their slots
+ * brought into the cache (expect), then their waiters. */
 void stel__slot_event(uint64_t token, int32_t events);
+void stel__slot_expect(uint64_t token);
+void stel__slot_expect_waiter(uint64_t token);
 /* Look at some slots from *cursor on, and register again those of g's that have been parked for long. */
 void stel__slot_heal_some(stel__pollers *g, uint32_t *cursor, int64_t now);
 /* p goes away: no slot may name it any more. */

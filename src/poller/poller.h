@@ -80,7 +80,7 @@ typedef struct stel__slot {
     _Atomic uint32_t generation; /* lives of the number that we know of */
     _Atomic uint32_t ready_in;   /* edges seen, for reading */
     _Atomic uint32_t ready_out;  /* and for writing */
-    _Atomic uint32_t parked;     /* waiters on the list */
+    _Atomic uint32_t newest;     /* of the waiters on the list: 1 + its index; 0: there is none */
     _Atomic uint32_t facts;      /* also set by whoever finds them out, by or/and */
     /* hint, written by readers: what ready_in was before a read that left nothing (a stale one costs nothing) */
     _Atomic uint32_t drained;

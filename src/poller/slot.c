@@ -99,7 +99,7 @@ STEL__COLD stel__slot *stel__slot_make(int fd, int *error) {
 static void take_off(stel__slot *s, stel__node *n) {
     stel__list_remove(&s->waiters, &n->link);
     n->flags &= (uint16_t)~STEL__NODE_QUEUED;
-    stel__count(&s->parked, UINT32_MAX);
+    if (!s->waiters.head) stel__store_relaxed(&s->newest, 0);
 }
 
 bool stel__slot_delist(stel__slot *s, stel__node *n) {
@@ -161,11 +161,29 @@ static void arm_for_the_rest(stel__slot *s, int fd, stel__wakes *wakes) {
     stel__slot_choose(s, wakes, NULL, NULL);
 }
 
+/* NULL: a token that no slot has given. */
+static stel__slot *slot_of(uint64_t token) {
+    unsigned n = (uint32_t)token;
+    if (STEL__UNLIKELY(n >= (unsigned)STEL__SLOT_SEGMENT * STEL__SLOT_SEGMENTS)) return NULL;
+    stel__slot *segment = stel__load_acquire(&stel__slot_segments[n / STEL__SLOT_SEGMENT]); /* slot_make */
+    return segment ? &segment[n % STEL__SLOT_SEGMENT] : NULL;
+}
+
+void stel__slot_expect(uint64_t token) {
+    const stel__slot *s = slot_of(token);
+    if (s) STEL__PREFETCH(s);
+}
+
+void stel__slot_expect_waiter(uint64_t token) {
+    stel__slot *s = slot_of(token);
+    uint32_t newest = s ? stel__load_relaxed(&s->newest) : 0; /* a hint */
+    if (newest) stel__waiter_expect(newest - 1);
+}
+
 void stel__slot_event(uint64_t token, int32_t events) {
-    int error;
     int fd = (int)(uint32_t)token;
     uint32_t generation = (uint32_t)(token >> 32);
-    stel__slot *s = stel__slot_at(fd, &error);
+    stel__slot *s = slot_of(token);
     if (!s) return;
     stel__wakes wakes = { .n = 0, .which = (uint16_t)(events & 0x3fff) };
     stel__lock_take(&s->lock);

@@ -179,6 +179,13 @@ stel__waiter *stel__waiter_at(uint32_t index) {
     return &stel__fiber_at(index)->waiter;
 }
 
+void stel__waiter_expect(uint32_t index) {
+    if (index & THREAD_BIT) return; /* threads are not waited for by the dozen */
+    const char *block = (const char *)stel__fiber_at(index);
+    for (size_t i = 0; i < sizeof(stel__fiber); i += STEL__CACHE_LINE)
+        STEL__PREFETCH(block + i);
+}
+
 uint64_t stel__waiter_identity(const stel__waiter *w) {
     if (stel__waiter_is_thread(w)) return UINT64_C(1) << 63 | w->index;
     const stel__fiber *f = STEL__CONTAINER(w, stel__fiber, waiter);

@@ -85,6 +85,7 @@ struct stel__waiter {
  * it afresh after anything that may switch only if you no longer hold the pointer: a fiber's waiter never changes. */
 stel__waiter *stel__waiter_self(void);
 stel__waiter *stel__waiter_at(uint32_t index);
+void stel__waiter_expect(uint32_t index); /* it will be woken soon: have its block brought into the cache */
 static inline bool stel__waiter_is_thread(const stel__waiter *w) {
     return (w->index & (UINT32_C(1) << 24)) != 0;
 }

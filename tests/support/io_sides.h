@@ -48,7 +48,12 @@ static inline unsigned parked_on(int fd) {
     int error;
     stel__slot *s = stel__slot_at(fd, &error);
     FIBER_ASSERT(s != NULL);
-    return stel__load_relaxed(&s->parked);
+    unsigned n = 0;
+    stel__lock_take(&s->lock);
+    for (const stel__link *l = s->waiters.head; l; l = l->next)
+        n++;
+    stel__lock_give(&s->lock);
+    return n;
 }
 /* Until n callers wait on fd. */
 #define AWAIT_PARKED(fd, n) EVENTUALLY(parked_on(fd) >= (n))

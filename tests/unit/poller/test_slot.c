@@ -43,7 +43,7 @@ static int edge_in_between(void *arg) {
         others[n++] = fd;
     }
     FIBER_ASSERT_EQ(stel__slot_wait(s, fds[1], w, mark, POLLIN, 0), -EBADF);
-    FIBER_ASSERT_EQ(stel__load_relaxed(&s->parked), 0);
+    FIBER_ASSERT_EQ(stel__load_relaxed(&s->newest), 0);
     while (n > 0)
         FIBER_OK(stel_close(others[--n]));
     FIBER_OK(stel_close(fds[0]));

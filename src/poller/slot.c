@@ -185,7 +185,9 @@ void stel__slot_event(uint64_t token, int32_t events) {
     uint32_t generation = (uint32_t)(token >> 32);
     stel__slot *s = slot_of(token);
     if (!s) return;
-    stel__wakes wakes = { .n = 0, .which = (uint16_t)(events & 0x3fff) };
+    stel__wakes wakes;
+    wakes.n = 0; /* the rest of it is not to be cleared each time */
+    wakes.which = (uint16_t)(events & 0x3fff);
     stel__lock_take(&s->lock);
     if (stel__load_relaxed(&s->generation) == generation) {
         /* A waiter for urgent data is woken by any hang-up as well. */

@@ -129,17 +129,12 @@ static bool anything_to_do(stel__worker *w) {
     return false;
 }
 
-/* Look for events until `until`, as a searcher that is awake. */
-static bool look_for_events(stel__worker *w, int64_t until) {
-    stel__sched *s = w->sched;
-    bool found;
-    do {
-        stel__count(&w->counters.polls, 1);
-        s->hook.poll(w->point->context);
-        w->now = stel__clock_now();
-        found = anything_to_do(w);
-    } while (!found && w->now < until);
-    return found;
+/* One look for events: is there anything to do after it? */
+static bool look_for_events(stel__worker *w) {
+    stel__count(&w->counters.polls, 1);
+    w->sched->hook.poll(w->point->context);
+    w->now = stel__clock_now();
+    return anything_to_do(w);
 }
 
 /* How often others have taken the CPU from this thread. The ticks of our own poller thread, which also do, say nothing
@@ -151,16 +146,23 @@ static int64_t disturbances(const stel__worker *w) {
 /* To sleep until an event and be woken costs more than most of what is done about it: with a CPU to spare, one who looks
  * for a while first answers a lone connection three times as fast. Where others want the CPU it is a disaster, the more so
  * if the event is to come from them. So a spin has paid if it found something and nobody took the CPU away meanwhile;
- * after one that has not, the worker rests from it, twice as long each time, unless many have paid lately (spin_trust). Only while it holds the poll, and as long as
- * no timer is due. true: there is something to do. */
+ * after one that has not, the worker rests from it, twice as long each time, unless many have paid lately (spin_trust).
+ * Only while it holds the poll, and as long as no timer is due. true: there is something to do. */
 static bool spin(stel__worker *w) {
     stel__sched *s = w->sched;
     int64_t length = stel__load_relaxed(&s->settings.spin_ns); /* a setting: no partner */
     int64_t until = stel__time_add(w->now, length), timer = stel__load_relaxed(&w->wheel.next);
     if (length <= 0 || w->now < w->spin_at || timer < until || !w->point) return false;
     if (!s->hook.armed(w->point->context) || !stel__poll_claim(w->point, w->id + 1)) return false;
+    if (look_for_events(w)) { /* it was there already: nothing was waited for */
+        stel__poll_release(w->point, w->now);
+        return true;
+    }
     int64_t disturbed = disturbances(w);
-    bool found = look_for_events(w, until);
+    bool found;
+    do
+        found = look_for_events(w);
+    while (!found && w->now < until);
     stel__poll_release(w->point, w->now);
     if (found && disturbances(w) <= disturbed) {
         w->spin_rest /= 2;

@@ -27,6 +27,9 @@
 enum {
     STARVED_RETRY_NS = 10 * 1000 * 1000,
     TIMER_REST_NS = 20 * 1000,
+    ROUSE_PAYS_NS = 300 * 1000,
+    ROUSE_REST_NS = 1000 * 1000,
+    ROUSE_REST_LAST_NS = 64 * 1000 * 1000,
     SPIN_REST_NS = 1000 * 1000,
     SPIN_REST_LAST_NS = 1000 * 1000 * 1000,
     SPIN_TRUST_MAX = 64,
@@ -134,6 +137,7 @@ static bool look_for_events(stel__worker *w) {
     stel__count(&w->counters.polls, 1);
     w->sched->hook.poll(w->point->context);
     w->now = stel__clock_now();
+    stel__ready_found(w);
     return anything_to_do(w);
 }
 
@@ -175,6 +179,27 @@ static bool spin(stel__worker *w) {
         w->spin_at = w->now + w->spin_rest;
     }
     return found;
+}
+
+/* ---- rousing ---- */
+
+/* A worker that was woken to search has nothing to do any more. To wake it has cost as much as a few requests, and a CPU
+ * that may be somebody else's: the very client's that sends them, on a machine that is full. So it has paid if it was busy for
+ * a while; after one that has not, nobody is roused for what a poll has found (stel__ready_found), twice as long each
+ * time: whoever polled does it alone, and a tick of the poller thread is the limit. Spawned fibers, and those that fibers wake, are
+ * another matter. */
+static void judge_rousing(stel__worker *w) {
+    stel__sched *s = w->sched;
+    int64_t now = stel__clock_now(), rest = 2 * stel__load_relaxed(&s->rouse_rest); /* hints: no partners */
+    if (now - w->roused >= ROUSE_PAYS_NS) {
+        rest = 0;
+    } else {
+        if (rest < ROUSE_REST_NS) rest = ROUSE_REST_NS;
+        if (rest > ROUSE_REST_LAST_NS) rest = ROUSE_REST_LAST_NS;
+        stel__store_relaxed(&s->rouse_at, now + rest);
+    }
+    stel__store_relaxed(&s->rouse_rest, rest);
+    w->roused = 0;
 }
 
 /* ---- sleeping ---- */
@@ -232,10 +257,12 @@ static void go_to_sleep(stel__worker *w) {
         stel__sub_seq_cst(&s->sleeping, 1);
     } else {
         w->searching = mode == STEL__AWAKE_TO_SEARCH;
+        if (w->searching) w->roused = stel__clock_now();
         stel__store_relaxed(&w->sleep, STEL__AWAKE);
     }
     w->now = stel__clock_now();
     if (poll) stel__poll_release(w->point, w->now);
+    stel__ready_found(w); /* not earlier: it would find itself asleep, and wake itself */
     if (STEL__UNLIKELY(stel__load_seq_cst(&s->guard_asleep)) && s->on_guard_needed)
         s->on_guard_needed(s->on_guard_needed_context);
 }
@@ -258,6 +285,7 @@ static void idle_loop(stel__worker *w) {
         if (stel__load_relaxed(&w->wheel.next) <= w->now) stel__worker_look_around(w);
         stel__fiber *f = find_work(w);
         if (!f) {
+            if (w->roused) judge_rousing(w);
             if (!spin(w)) go_to_sleep(w);
             continue;
         }

@@ -77,6 +77,10 @@ static inline void notify(stel__sched *s, const stel__worker *w) {
         stel__wake_searcher(s);
 }
 
+void stel__ready_found(stel__worker *w) {
+    if (!stel__rousing_rests(w)) notify(w->sched, w);
+}
+
 /* After a push by a stranger: there is no running fiber that it could wait for. */
 static void notify_outside(stel__sched *s) {
     stel__fence_seq_cst();
@@ -146,6 +150,7 @@ void stel__ready(stel__fiber *f) {
     if (!stel__worker_current(w)) {
         expect_to_run(f);
         push_ring(w, f);
+        return;
     } else {
         stel__fiber *displaced;
         if (w->sched->alone) {

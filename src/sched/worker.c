@@ -159,6 +159,7 @@ void stel__worker_look_around(stel__worker *w) {
         s->hook.poll(w->point->context);
         stel__poll_release(w->point, w->now);
     }
+    stel__ready_found(w);
     uint64_t backlog = stel__worker_backlog(w);
     if (backlog > stel__load_relaxed(&w->counters.queue_peak)) stel__store_relaxed(&w->counters.queue_peak, backlog);
     stel__sched_sample_peak(s);

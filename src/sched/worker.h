@@ -89,6 +89,7 @@ struct stel__worker {
     bool searching;               /* counted in sched->searching */
     bool thief, stole;            /* counted in sched->thieves; since the last look around */
     bool halted;
+    int64_t roused; /* when it was woken to search, if that is still to be judged; 0: it is not */
     stel__stack_cache stacks;
     stel__free_blocks blocks;
     stel__oracle oracle;
@@ -153,7 +154,8 @@ struct stel__sched {
     _Atomic int thieves;                                  /* workers that steal: deque.h */
     _Atomic int searching; /* workers that look for something to steal, or have been woken to do so */
     _Atomic bool halt, closed, guard_asleep;
-    _Atomic uint64_t ticks;                                       /* of the poller thread, which counts them */
+    _Atomic int64_t rouse_at, rouse_rest; /* not to rouse before; for how long that is. See judge_rousing in idle.c */
+    _Atomic uint64_t ticks;               /* of the poller thread, which counts them */
     void (*_Atomic on_empty)(void *context);                      /* NULL: nobody asks */
     _Atomic uint64_t spawned_outside, spawned_outside_background; /* by plain threads */
     _Atomic uint64_t wakes_outside;
@@ -228,6 +230,7 @@ void stel__starved_forget(stel__sched *s); /* with the scheduler */
 void stel__ready(stel__fiber *f);                                   /* a fiber that was woken, from anywhere */
 bool stel__ready_here(const stel__worker *w, const stel__fiber *f); /* may w run it, as any other? */
 void stel__ready_spawned(stel__worker *w, stel__fiber *f);          /* w NULL: from outside */
+void stel__ready_found(stel__worker *w); /* after a poll or timers on its own context: they may have made some */
 void stel__ready_yielded(stel__worker *w, stel__fiber *f);
 bool stel__wake_worker(stel__worker *w, enum stel__sleep_mode to);
 void stel__wake_searcher(stel__sched *s); /* one sleeping worker, if none is searching */
@@ -239,6 +242,9 @@ static inline uint64_t stel__worker_backlog(const stel__worker *w) {
 
 /* idle.c */
 void stel__worker_stop_stealing(stel__worker *w);
+static inline bool stel__rousing_rests(const stel__worker *w) {
+    return w->now < stel__load_relaxed(&w->sched->rouse_at); /* a hint: no partner */
+}
 void *stel__worker_main(void *worker);
 bool stel__poll_claim(stel__poll_point *p, int who);
 void stel__poll_release(stel__poll_point *p, int64_t now);

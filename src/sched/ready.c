@@ -150,18 +150,17 @@ void stel__ready(stel__fiber *f) {
     }
     if (!stel__worker_current(w)) {
         expect_to_run(f);
-        push_ring(w, f);
+        push_ring(w, f); /* the others are told of all that was found at once: ready_found */
         return;
-    } else {
-        stel__fiber *displaced;
-        if (w->sched->alone) {
-            displaced = stel__load_relaxed(&w->next);
-            stel__store_relaxed(&w->next, f);
-        } else {
-            displaced = stel__xchg_acq_rel(&w->next, f); /* pairs with thieves' exchange */
-        }
-        if (displaced) push_ring(w, displaced);
     }
+    stel__fiber *displaced;
+    if (w->sched->alone) {
+        displaced = stel__load_relaxed(&w->next);
+        stel__store_relaxed(&w->next, f);
+    } else {
+        displaced = stel__xchg_acq_rel(&w->next, f); /* pairs with thieves' exchange */
+    }
+    if (displaced) push_ring(w, displaced);
     notify(w->sched, w);
 }
 

@@ -2,8 +2,7 @@
 #   stellane_sources            files to compile
 #   stellane_foreign_objects    objects that come from elsewhere (Boost.Context's assembly)
 #   stellane_definitions        what the sources are told
-#   stellane_private_libraries  linked, not shown to users of the shared library
-#   stellane_pc_libraries       the same for users of the static one, as pkg-config hands them on
+#   stellane_pc_libraries       what users of the static library link besides, as pkg-config hands it on
 set(stellane_sources)
 foreach(room base host config sched poller sync io observe runtime)
     file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${room}/*.c)
@@ -11,7 +10,6 @@ foreach(room base host config sched poller sync io observe runtime)
 endforeach()
 set(stellane_foreign_objects)
 set(stellane_definitions)
-set(stellane_private_libraries)
 set(stellane_pc_libraries -pthread -ldl)
 if(STELLANE_CHECKS)
     list(APPEND stellane_definitions STELLANE_CHECKS)
@@ -62,17 +60,16 @@ else()
     message(FATAL_ERROR "STELLANE_CONTEXT=${STELLANE_CONTEXT}: must be native or fcontext")
 endif()
 
-# hwloc, for the order of CPUs and nodes: the one file that includes it is left out where it is missing.
+# hwloc, for the order of CPUs and nodes: the one file that includes it is left out where its headers are missing. It is
+# loaded when it is needed, and not linked.
 set(hwloc_sources ${stellane_sources})
 list(FILTER hwloc_sources INCLUDE REGEX "/[a-z_]*hwloc[a-z_]*\\.c$")
 if(hwloc_sources)
     find_package(PkgConfig REQUIRED)
-    pkg_check_modules(HWLOC IMPORTED_TARGET hwloc)
+    pkg_check_modules(HWLOC hwloc>=2 hwloc<3)
     if(HWLOC_FOUND)
         list(APPEND stellane_definitions STELLANE_HAVE_HWLOC)
-        # By name and not as hwloc's own package: that would ask static users for the libraries behind hwloc too.
-        list(APPEND stellane_private_libraries $<BUILD_INTERFACE:PkgConfig::HWLOC> $<INSTALL_INTERFACE:hwloc>)
-        list(APPEND stellane_pc_libraries -lhwloc)
+        set_source_files_properties(${hwloc_sources} PROPERTIES COMPILE_OPTIONS "${HWLOC_CFLAGS}")
     else()
         list(REMOVE_ITEM stellane_sources ${hwloc_sources})
     endif()

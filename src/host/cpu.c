@@ -171,21 +171,29 @@ static int quota_of_hierarchy(const char *root, const hierarchy *h, char *mounts
     return INT_MAX;
 }
 
+/* What is read once is cut apart twice. */
+static char *copy_of(const char *text) {
+    size_t bytes = strlen(text) + 1;
+    char *copy = stel__alloc(bytes);
+    return copy ? memcpy(copy, text, bytes) : NULL;
+}
+
 int stel__cpu_quota(const char *root) {
     int least = INT_MAX;
     char path[PATH_MAX];
     snprintf(path, sizeof path, "%s/proc/self/cgroup", root);
     char *cgroups = stel__read_file(path);
     snprintf(path, sizeof path, "%s/proc/self/mountinfo", root);
-    for (int version = 2; version >= 1 && cgroups; version--) {
+    char *mounts = cgroups ? stel__read_file(path) : NULL; /* a tenth of a millisecond's work for the kernel */
+    for (int version = 2; version >= 1 && mounts; version--) {
         hierarchy h = { .version2 = version == 2 };
         if (!find_path(cgroups, &h)) continue;
-        char *mounts = stel__read_file(path);
-        if (!mounts) break;
-        int cpus = quota_of_hierarchy(root, &h, mounts);
+        char *copy = copy_of(mounts);
+        int cpus = copy ? quota_of_hierarchy(root, &h, copy) : INT_MAX;
         if (cpus < least) least = cpus;
-        stel__free(mounts);
+        stel__free(copy);
     }
+    stel__free(mounts);
     stel__free(cgroups);
     return least;
 }

@@ -9,6 +9,7 @@
 #include "host/stack.h"
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 enum { SIGNAL_STACK_BYTES = 32768 }; /* ours needs 2 KiB; the rest is for a handler that we chain to */
@@ -129,14 +130,22 @@ void stel__overflow_install(void (*describe)(int fd, const stel__stack *s, const
 
 /* ---- signal stacks ---- */
 
+static size_t signal_stack_bytes(void) {
+    return SIGNAL_STACK_BYTES + (size_t)getauxval(AT_MINSIGSTKSZ);
+}
+
+/* Mapped, not allocated: most of its pages are never touched. */
 int stel__overflow_enter_thread(void **memory) {
-    size_t bytes = SIGNAL_STACK_BYTES + (size_t)getauxval(AT_MINSIGSTKSZ);
-    signal_stack *own = stel__alloc_aligned(64, sizeof *own + bytes);
-    if (!own) return -ENOMEM;
+    void *mapped;
+    size_t bytes = signal_stack_bytes();
+    int rc = stel__sys_mmap(&mapped, NULL, sizeof(signal_stack) + bytes, PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (rc < 0) return rc;
+    signal_stack *own = mapped;
     stack_t ours = { .ss_sp = own->bytes, .ss_size = bytes };
     if (sigaltstack(&ours, &own->previous) < 0) {
         int error = errno;
-        stel__free(own);
+        (void)stel__sys_munmap(own, sizeof *own + bytes);
         return -error;
     }
     *memory = own;
@@ -148,5 +157,5 @@ void stel__overflow_leave_thread(void *memory) {
     if (!own) return;
     /* Sanitizers give each thread a signal stack, and want to find it again. */
     sigaltstack(&own->previous, NULL);
-    stel__free(own);
+    (void)stel__sys_munmap(own, sizeof *own + signal_stack_bytes());
 }

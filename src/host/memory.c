@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <stellane/runtime.h>
 #include <string.h>
+#include <sys/mman.h>
 
 static struct {
     stel__lock lock;      /* held by set, and by the first allocation, while the choice is open */
@@ -53,6 +54,32 @@ void *stel__alloc_aligned(size_t alignment, size_t bytes) {
     void *p = a ? a->alloc(a->context, alignment, bytes) : aligned_alloc(alignment, bytes);
     if (p) memset(p, 0, bytes);
     return p;
+}
+
+#ifndef STEL__SANITIZED
+/* Cut out of a larger piece when it is to be aligned. */
+static void *map_aligned(size_t bytes, size_t alignment) {
+    void *p = NULL;
+    size_t extra = alignment > 1 ? alignment : 0;
+    int rc = stel__sys_mmap(&p, NULL, bytes + extra, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (rc < 0 || !extra) return rc < 0 ? NULL : p;
+    uintptr_t low = (uintptr_t)p, base = (low + alignment - 1) & ~(alignment - 1), end = low + bytes + extra;
+    if (base > low) (void)stel__sys_munmap((void *)low, base - low);
+    if (end > base + bytes) (void)stel__sys_munmap((void *)(base + bytes), end - base - bytes);
+    (void)stel__sys_madvise((void *)base, bytes, MADV_HUGEPAGE); /* a nicety */
+    return (void *)base;
+}
+#endif
+
+/* Sanitizers look for pointers in memory that they know of, so for them it comes from the heap. */
+void *stel__alloc_lasting(size_t bytes) {
+#ifdef STEL__SANITIZED
+    return stel__alloc_aligned(STEL__CACHE_LINE, bytes);
+#else
+    if (own()) return stel__alloc_aligned(STEL__CACHE_LINE, bytes);
+    if (stel__fault_hit(STEL__FAULT_ALLOC)) return NULL;
+    return map_aligned(bytes, bytes % STEL__HUGE_PAGE == 0 ? STEL__HUGE_PAGE : 1);
+#endif
 }
 
 void stel__free(void *p) {

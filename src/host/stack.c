@@ -68,7 +68,6 @@ enum {
     LARGE_CLASS = 4   /* above it, caches hold fewer: 256 KiB slots and smaller are cached in full number */
 };
 #define REGION_BYTES_MAX ((size_t)1 << 30)
-#define HUGE_PAGE        ((size_t)2 << 20)
 
 _Static_assert((COLOURS - 1) * 64 < STEL__PAGE, "the colour stays within the top page");
 _Static_assert((int)STEL__STACK_CLASSES_USED <= (int)STEL__STACK_CLASSES, "classes fit the descriptor");
@@ -90,7 +89,7 @@ typedef struct stack_class {
 
 static stack_class classes[STEL__STACK_CLASSES_USED];
 
-static stel__region *_Atomic table[STEL__STACK_REGIONS_MAX];
+static stel__region table[STEL__STACK_REGIONS_MAX];
 static _Atomic uint32_t table_count;
 static stel__lock table_lock; /* inside a class's lock */
 static uintptr_t lowest_base; /* under table_lock: where the next region would merge with the last */
@@ -181,21 +180,15 @@ static int map_aligned(size_t bytes, size_t alignment, uintptr_t *out) {
 
 static stel__region *region_publish(int class, size_t slots, uintptr_t base) {
     uint32_t n = stel__load_relaxed(&table_count);
-    stel__region *r = stel__alloc(sizeof *r);
-    stel__stack *stacks = stel__alloc(slots * sizeof *stacks);
-    if (!r || !stacks) {
-        stel__free(r);
-        stel__free(stacks);
-        return NULL;
-    }
-    *r = (stel__region){ .base = base,
-                         .slot_bytes = stel__stack_class_bytes(class),
-                         .slots = (uint32_t)slots,
-                         .class = class,
-                         .stacks = stacks };
-    stel__store_relaxed(&table[n], r);
+    stel__stack *stacks = stel__alloc_lasting(slots * sizeof *stacks);
+    if (!stacks) return NULL;
+    table[n] = (stel__region){ .base = base,
+                               .slot_bytes = stel__stack_class_bytes(class),
+                               .slots = (uint32_t)slots,
+                               .class = class,
+                               .stacks = stacks };
     stel__store_release(&table_count, n + 1); /* pairs with stel__stack_region_of */
-    return r;
+    return &table[n];
 }
 
 /* A region of this many slots or fewer, under table_lock; NULL when there is no room for a single one. */
@@ -203,7 +196,7 @@ static stel__region *region_reserve(int class, size_t slots) {
     size_t slot_bytes = stel__stack_class_bytes(class);
     for (; slots > 0 && stel__load_relaxed(&table_count) < STEL__STACK_REGIONS_MAX; slots /= 2) {
         size_t bytes = slots * slot_bytes, alignment = slot_bytes;
-        if (bytes % HUGE_PAGE == 0 && alignment < HUGE_PAGE) alignment = HUGE_PAGE;
+        if (bytes % STEL__HUGE_PAGE == 0 && alignment < STEL__HUGE_PAGE) alignment = STEL__HUGE_PAGE;
         uintptr_t base;
         if (map_aligned(bytes, alignment, &base) < 0) continue;
         /* Advice and name are niceties: a kernel without them is fine. The same for all, so that mappings merge. */
@@ -239,7 +232,7 @@ static stel__region *region_with_slots(stack_class *k, int class) {
 const stel__region *stel__stack_region_of(uintptr_t address, uint32_t *slot) {
     uint32_t n = stel__load_acquire(&table_count); /* pairs with region_publish */
     for (uint32_t i = 0; i < n; i++) {
-        const stel__region *r = stel__load_relaxed(&table[i]);
+        const stel__region *r = &table[i];
         if (address >= r->base && (address - r->base) / r->slot_bytes < r->slots) {
             *slot = (uint32_t)((address - r->base) / r->slot_bytes);
             return r;

@@ -33,7 +33,7 @@ enum { MAP_COUNT_DEFAULT = 65530 };
 static const unsigned char canary_byte = 0xC5;
 
 static _Atomic int rung = STEL__GUARD_UNKNOWN;
-static _Atomic long protect_left; /* guards that mprotect may still make; set before rung becomes PROTECT */
+static _Atomic long protect_left; /* guards that mprotect may still make; set when the first of them is wanted */
 static _Atomic unsigned unguarded_said;
 
 enum stel__guard_rung stel__guard_rung_now(void) {
@@ -104,7 +104,25 @@ static size_t guard_single(const struct iovec *guards, size_t n, size_t done) {
     return done;
 }
 
+static long map_count_max(void) {
+    char text[32];
+    int fd = stel__sys_open("/proc/sys/vm/max_map_count", O_RDONLY | O_CLOEXEC, 0);
+    if (fd < 0) return MAP_COUNT_DEFAULT;
+    ssize_t n = stel__sys_read(fd, text, sizeof text - 1);
+    (void)stel__sys_close(fd);
+    if (n <= 0) return MAP_COUNT_DEFAULT;
+    text[n] = 0;
+    long count = strtol(text, NULL, 10);
+    return count > 0 ? count : MAP_COUNT_DEFAULT;
+}
+
+static void share_map_count(void) {
+    stel__store_relaxed(&protect_left, map_count_max() / 4); /* two mappings each: half of all */
+}
+
 static size_t guard_protect(const struct iovec *guards, size_t n, size_t done) {
+    static pthread_once_t shared = PTHREAD_ONCE_INIT;
+    pthread_once(&shared, share_map_count);
     for (; done < n; done++) {
         if (stel__add_relaxed(&protect_left, -1) <= 0 ||
             stel__sys_mprotect(guards[done].iov_base, guards[done].iov_len, PROT_NONE) < 0) {
@@ -130,18 +148,6 @@ STEL__UNSANITIZED bool stel__guard_canary_whole(uintptr_t slot, size_t guard_byt
 
 /* ---- which rung to begin with ---- */
 
-static long map_count_max(void) {
-    char text[32];
-    int fd = stel__sys_open("/proc/sys/vm/max_map_count", O_RDONLY | O_CLOEXEC, 0);
-    if (fd < 0) return MAP_COUNT_DEFAULT;
-    ssize_t n = stel__sys_read(fd, text, sizeof text - 1);
-    (void)stel__sys_close(fd);
-    if (n <= 0) return MAP_COUNT_DEFAULT;
-    text[n] = 0;
-    long count = strtol(text, NULL, 10);
-    return count > 0 ? count : MAP_COUNT_DEFAULT;
-}
-
 /* Does the advice do what it says? On a page of its own. */
 static bool probe(void) {
     void *pages = NULL;
@@ -158,7 +164,6 @@ static bool probe(void) {
 }
 
 static void choose_rung(void) {
-    stel__store_relaxed(&protect_left, map_count_max() / 4); /* two mappings each: half of all */
     int found = probe() ? STEL__GUARD_BATCH : STEL__GUARD_PROTECT;
     if (found == STEL__GUARD_BATCH && stel__sanitize_valgrind()) found = STEL__GUARD_SINGLE; /* knows no other call */
     stel__store_release(&rung, found);                                                       /* pairs with guard_make */

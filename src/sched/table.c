@@ -1,7 +1,8 @@
 /* The process-wide table of control blocks: segments of 1,024, made as they are needed and never given back, and the list
  * of blocks that no worker keeps. Everything here is off the hot path: workers fetch and spill blocks by the hundred.
  * A segment's blocks are touched only when they are handed out for the first time, lowest index first, so that a program
- * with a few fibers pays for a few pages.
+ * with a few fibers pays for a few pages. Those of a program with many come in huge pages, 32 segments in three of them:
+ * fewer faults to make them, and fewer misses of the TLB when a fiber that has lain for long is woken.
  *
  * Type stability is the point: a ticket, a handle, a timer node may outlive the fiber it was made for, and looking at its
  * slot is always safe. */
@@ -9,7 +10,11 @@
 
 _Atomic(stel__fiber *) stel__segments[1 << (STEL__INDEX_BITS - STEL__SEGMENT_SHIFT)];
 
-enum { BATCH = 128 };
+enum { BATCH = 128, GROUP = 32 /* segments */ };
+#define SEGMENT_BYTES (sizeof(stel__fiber) * STEL__SEGMENT_SLOTS)
+#ifndef STEL__SANITIZED
+_Static_assert(GROUP *SEGMENT_BYTES % STEL__HUGE_PAGE == 0, "a group of segments is made of whole huge pages");
+#endif
 
 static struct {
     stel__lock lock;
@@ -30,20 +35,23 @@ uint32_t stel__table_size(void) {
     return stel__load_acquire(&table.size);
 }
 
-/* Under table.lock: memory for one more segment. */
-static int segment_add(void) {
+/* Under table.lock: memory for more segments, one by one at first. */
+static int segments_add(void) {
+    uint32_t first = table.capacity >> STEL__SEGMENT_SHIFT, n = first < GROUP ? 1 : GROUP;
     if (table.capacity >> STEL__INDEX_BITS) return -EAGAIN;
-    stel__fiber *segment = stel__alloc_aligned(STEL__CACHE_LINE, sizeof(stel__fiber) * STEL__SEGMENT_SLOTS);
-    if (!segment) return -ENOMEM;
-    stel__store_release(&stel__segments[table.capacity >> STEL__SEGMENT_SHIFT], segment);
-    table.capacity += STEL__SEGMENT_SLOTS;
+    stel__fiber *blocks = stel__alloc_lasting(SEGMENT_BYTES * n);
+    if (!blocks && n > 1) blocks = stel__alloc_lasting(SEGMENT_BYTES * (n = 1));
+    if (!blocks) return -ENOMEM;
+    for (uint32_t i = 0; i < n; i++)
+        stel__store_release(&stel__segments[first + i], blocks + i * STEL__SEGMENT_SLOTS);
+    table.capacity += n * STEL__SEGMENT_SLOTS;
     return 0;
 }
 
 /* Under table.lock: a block that no fiber has had yet. */
 static stel__fiber *block_first(int *error) {
     uint32_t index = stel__load_relaxed(&table.size);
-    if (index == table.capacity && (*error = segment_add()) < 0) return NULL;
+    if (index == table.capacity && (*error = segments_add()) < 0) return NULL;
     stel__fiber *f = stel__fiber_at(index);
     f->waiter.index = index;
     /* Index 0 with generation 0 would be handle 0, which means none: generations begin at 1. */

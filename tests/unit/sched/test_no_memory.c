@@ -253,6 +253,8 @@ START_TEST(not_even_one_stack) {
     stel_runtime *rt = room_open(2);
     stel_fiber f[20];
     int spawned = 0;
+    ck_assert_int_eq(stel_runtime_spawn(rt, &f[0], NULL, give, (void *)1), 0); /* control blocks, there are */
+    ck_assert_int_eq(join(f[0]), 1);
     for (int i = 0; i < 20; i++) {
         stel_spawn_options o = STEL_SPAWN_OPTIONS_INIT;
         o.stack_bytes = 3 << 20; /* nobody has had one of this size before */

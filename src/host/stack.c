@@ -71,6 +71,7 @@ enum {
 
 _Static_assert((COLOURS - 1) * 64 < STEL__PAGE, "the colour stays within the top page");
 _Static_assert((int)STEL__STACK_CLASSES_USED <= (int)STEL__STACK_CLASSES, "classes fit the descriptor");
+_Static_assert(sizeof(struct iovec) <= sizeof(stel__stack), "ranges fit where descriptors will be");
 _Static_assert((STEL__STACK_CLASS_MASK & STEL__STACK_UNGUARDED) == 0 && STEL__STACK_UNGUARDED < 64, "flags fit");
 
 typedef struct chain {
@@ -305,17 +306,18 @@ static void starved_no_more(void) {
     if (starved_flag()) stel__and_acq_rel(&stel__stack_watch, ~(unsigned)WATCH_STARVED);
 }
 
-/* Make slots first ... first + n - 1 ready; they are claimed, so no lock is needed. */
+/* Make slots first ... first + n - 1 ready; they are claimed, so no lock is needed. The ranges to be guarded are listed
+ * where the descriptors will be: a kilobyte on the stack would be a second page of the fiber's that happens to run. */
 static void make_ready(stel__region *r, uint32_t first, uint32_t n) {
     size_t guard = stel__stack_guard_bytes();
     uintptr_t base = r->base + first * r->slot_bytes;
-    uint64_t without = stel__guard_make(base, r->slot_bytes, n, guard);
+    uint64_t without = stel__guard_make(base, r->slot_bytes, n, guard, (struct iovec *)(void *)&r->stacks[first]);
     for (uint32_t i = 0; i < n; i++) {
         uintptr_t slot = base + i * r->slot_bytes;
         uintptr_t colour = (uintptr_t)((first + i) * COLOUR_STEP % COLOURS) * 64;
         uintptr_t word = (slot + r->slot_bytes - colour) | (uintptr_t)r->class;
         if (without >> i & 1) word |= STEL__STACK_UNGUARDED;
-        r->stacks[first + i].top_and_class = word;
+        r->stacks[first + i] = (stel__stack){ .top_and_class = word };
         stel__sanitize_register_stack((void *)(slot + guard), r->slot_bytes - guard);
     }
     if (without) {

@@ -43,8 +43,10 @@ enum stel__guard_rung {
     STEL__GUARD_NONE     /* a canary */
 };
 enum stel__guard_rung stel__guard_rung_now(void);
-/* Guard the lowest bytes of n slots (at most STEL__STACK_BATCH). Bit i of the result: slot i has a canary instead. */
-uint64_t stel__guard_make(uintptr_t first_slot, size_t slot_bytes, uint32_t n, size_t guard_bytes);
+/* Guard the lowest bytes of n slots (at most STEL__STACK_BATCH). Bit i of the result: slot i has a canary instead. guards: room
+ * for n; not here, as whoever binds a stack may itself be at the end of one. */
+uint64_t stel__guard_make(uintptr_t first_slot, size_t slot_bytes, uint32_t n, size_t guard_bytes,
+                          struct iovec *guards);
 bool stel__guard_canary_whole(uintptr_t slot, size_t guard_bytes);
 /* Give the memory of n ranges back, in one call where the kernel allows it. What it refuses (locked memory) stays. */
 void stel__discard_many(const struct iovec *ranges, size_t n);

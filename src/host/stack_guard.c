@@ -169,11 +169,11 @@ static void choose_rung(void) {
     stel__store_release(&rung, found);                                                       /* pairs with guard_make */
 }
 
-uint64_t stel__guard_make(uintptr_t first_slot, size_t slot_bytes, uint32_t n, size_t guard_bytes) {
+uint64_t stel__guard_make(uintptr_t first_slot, size_t slot_bytes, uint32_t n, size_t guard_bytes,
+                          struct iovec *guards) {
     static pthread_once_t chosen = PTHREAD_ONCE_INIT;
     STEL__ASSERT(n > 0 && n <= STEL__STACK_BATCH && guard_bytes > 0 && guard_bytes < slot_bytes);
     if (stel__load_acquire(&rung) == STEL__GUARD_UNKNOWN) pthread_once(&chosen, choose_rung);
-    struct iovec guards[STEL__STACK_BATCH];
     for (uint32_t i = 0; i < n; i++)
         guards[i] = (struct iovec){ (void *)(first_slot + i * slot_bytes), guard_bytes };
     int start = stel__load_acquire(&rung);

@@ -45,6 +45,8 @@
     X(LSEEK, "lseek")                                                                                                  \
     X(PPOLL, "ppoll")                                                                                                  \
     X(EVENTFD, "eventfd")                                                                                              \
+    X(TIMERFD_CREATE, "timerfd_create")                                                                                \
+    X(TIMERFD_SETTIME, "timerfd_settime")                                                                              \
     X(EPOLL_CREATE1, "epoll_create1")                                                                                  \
     X(EPOLL_CTL, "epoll_ctl")                                                                                          \
     X(EPOLL_PWAIT2, "epoll_pwait2")                                                                                    \

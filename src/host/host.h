@@ -6,6 +6,7 @@
 #define STEL_HOST_H
 
 #include "base/base.h"
+#include "host/pilot.h"
 #include "host/sanitize.h" /* annotations: empty inlines in ordinary builds */
 #include "host/sys.h"      /* the seam: stel__sys_read and its like */
 #include <pthread.h>

@@ -13,6 +13,7 @@
 #include <sys/prctl.h>
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 enum {
@@ -282,6 +283,14 @@ int stel__sys_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *tim
 
 int stel__sys_eventfd(unsigned initial, int flags) {
     ONCE(int, EVENTFD, eventfd(initial, flags));
+}
+
+int stel__sys_timerfd_create(int clock, int flags) {
+    ONCE(int, TIMERFD_CREATE, timerfd_create(clock, flags));
+}
+
+int stel__sys_timerfd_settime(int fd, int flags, const struct itimerspec *value) {
+    ONCE(int, TIMERFD_SETTIME, timerfd_settime(fd, flags, value, NULL));
 }
 
 int stel__sys_epoll_create1(int flags) {

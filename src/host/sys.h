@@ -81,6 +81,8 @@ int stel__sys_fdatasync(int fd);
 /* ---- waiting ---- */
 int stel__sys_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask);
 int stel__sys_eventfd(unsigned initial, int flags);
+int stel__sys_timerfd_create(int clock, int flags);
+int stel__sys_timerfd_settime(int fd, int flags, const struct itimerspec *value);
 int stel__sys_epoll_create1(int flags);
 int stel__sys_epoll_ctl(int epoll_fd, int operation, int fd, struct epoll_event *event);
 /* Nanoseconds where the kernel has epoll_pwait2 (5.11), else milliseconds, rounded up. timeout NULL: no limit. */

@@ -26,7 +26,10 @@
 
 enum {
     STARVED_RETRY_NS = 10 * 1000 * 1000,
-    TIMER_REST_NS = 20 * 1000,
+    TIMER_BEAT_NS = 44 * 1000,
+    CROWDED = 8, /* of CROWDED_MOST */
+    CROWDED_MOST = 16,
+    CROWDED_LONE = 2, /* what a sleep without a crowd takes away */
     ROUSE_PAYS_NS = 300 * 1000,
     ROUSE_REST_NS = 1000 * 1000,
     ROUSE_REST_LAST_NS = 64 * 1000 * 1000,
@@ -210,11 +213,23 @@ static void check_empty(stel__sched *s) {
     if (stel__load_seq_cst(&s->sleeping) >= s->worker_count) stel__sched_check_empty(s);
 }
 
-/* When to wake for a timer. Timers that come thick and fast are taken several at a time: a sleep after one that a timer
- * ended lasts TIMER_REST_NS at least, as a wake costs more than what most timers are for. One that comes alone is exact. */
-static int64_t wake_time(const stel__worker *w) {
-    int64_t until = stel__load_relaxed(&w->wheel.next), rested = w->timer_woke + TIMER_REST_NS;
-    if (until < rested) until = rested;
+/* When to wake for a timer. Timers that come thick and fast are taken several at a time: who was woken by one wakes for the
+ * next after a beat of TIMER_BEAT_NS and not before, as a wake costs more than what most timers are for. The beat is
+ * counted from when the last wake was due, not from when it came. One that comes alone is exact. `crowded` says how many
+ * sleeps of late had timers that waited for the beat; where that is the rule, the exception keeps to it as well, and
+ * pilots go ahead. */
+static int64_t wake_time(stel__worker *w) {
+    int64_t until = stel__load_relaxed(&w->wheel.next), beat = w->timer_woke + TIMER_BEAT_NS;
+    bool crowded = w->crowded >= CROWDED, held = until < beat;
+    if (held) {
+        if (w->crowded < CROWDED_MOST) w->crowded++;
+    } else {
+        w->crowded -= w->crowded < CROWDED_LONE ? w->crowded : CROWDED_LONE;
+        beat += TIMER_BEAT_NS;
+        held = crowded && until < beat;
+    }
+    if (held) until = beat;
+    if (held && crowded) stel__pilots_ahead(&w->pilots, until, until + TIMER_BEAT_NS);
     if (STEL__UNLIKELY(stel__load_relaxed(&w->sched->starved_count))) {
         int64_t retry = stel__time_add(w->now, STARVED_RETRY_NS);
         if (retry < until) until = retry;
@@ -232,7 +247,7 @@ static void block(stel__worker *w, enum stel__sleep_mode mode) {
         (void)stel__futex_wait(&w->sleep, STEL__ASLEEP_FUTEX, until);
     }
     w->now = stel__clock_now();
-    if (w->now >= until) w->timer_woke = w->now;
+    if (w->now >= until) w->timer_woke = until;
 }
 
 static void go_to_sleep(stel__worker *w) {
@@ -312,6 +327,7 @@ void *stel__worker_main(void *arg) {
     stel__wheel_clear(&w->wheel);
     stel__stack_cache_flush(&w->stacks);
     stel__block_spill(&w->blocks, 0);
+    stel__pilots_close(&w->pilots);
     if (w->signal_stack) stel__overflow_leave_thread(w->signal_stack);
     stel__worker_self_set(NULL);
     return NULL;

@@ -73,9 +73,11 @@ struct stel__worker {
     bool pinned_turn;                    /* pinned fibers and the ring take turns */
     int64_t now;                         /* the cached clock */
     uint32_t oldest_turn;                /* when the oldest spawn has its turn again: pick_periodic */
-    int64_t timer_woke;                  /* when a sleep was ended by a timer last */
-    int64_t spin_at, spin_rest;          /* not to spin before; how long it rested from it last */
-    int spin_trust;                      /* see spin in idle.c */
+    int64_t timer_woke;                  /* what a sleep that a timer ended was meant to last until */
+    uint32_t crowded;                    /* how often of late timers had to wait for the beat: see wake_time */
+    stel__pilots pilots;
+    int64_t spin_at, spin_rest; /* not to spin before; how long it rested from it last */
+    int spin_trust;             /* see spin in idle.c */
     enum stel__after after;
     unsigned park_flags;          /* AFTER_PARK: to be set in the word with PARKED */
     stel__fiber *previous;        /* AFTER_YIELD, AFTER_PARK */

@@ -8,7 +8,6 @@
  *
  * ctest: labels=slow timeout=180 */
 #include "check_fiber.h"
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -169,20 +168,11 @@ static int disturber(void *arg) {
     return 0;
 }
 
-static int descriptors(void) {
-    int n = 0;
-    DIR *d = opendir("/proc/self/fd");
-    while (d && readdir(d))
-        n++;
-    if (d) closedir(d);
-    return n;
-}
-
 static int disturbed(void *arg) {
     world *w = here;
     uint64_t seed = *(uint64_t *)arg;
     stel_fiber keepers[STREAMS], other;
-    int before = descriptors();
+    int before = test_open_descriptors();
     atomic_store(&w->readers, STREAMS);
     for (int i = 0; i < STREAMS; i++) {
         stream *s = &w->at[i];
@@ -203,7 +193,7 @@ static int disturbed(void *arg) {
         for (int k = 0; k < 2; k++)
             if (w->at[i].ends[k] >= 0) FIBER_OK(stel_close(w->at[i].ends[k]));
     }
-    FIBER_ASSERT_EQ(descriptors(), before);
+    FIBER_ASSERT_EQ(test_open_descriptors(), before);
     return 0;
 }
 

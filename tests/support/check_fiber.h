@@ -72,7 +72,8 @@ void test_forget_emulator(char *text);
 /* n scaled down for slow surroundings (sanitizers, Valgrind): n * STELLANE_TEST_SCALE, at least 1. */
 uint64_t test_scale(uint64_t n);
 
-/* How many descriptors the process has open: for tests that nothing leaks. */
+/* How many descriptors the process has open: for tests that nothing leaks. Without timerfds: workers have theirs from when
+ * timers come in crowds to their end (host/pilot.c). */
 int test_open_descriptors(void);
 /* How many threads of the library (workers, guardians; by their names) there are. A thread that was joined is counted a
  * moment longer: use it with EVENTUALLY. */

@@ -1,4 +1,5 @@
 /* Sleeping: never too short, in order, on every kind of length, and timers of workers that are held by somebody. */
+#include "host/fault.h"
 #include "room.h"
 
 static int lengths(void *arg) {
@@ -261,8 +262,16 @@ static int wanderers(void *arg) {
     return 0;
 }
 
+/* With pilots before their sleeps (host/pilot.c) and without: not one more descriptor afterwards. */
 START_TEST(across_workers) {
+    int number = stel__sys_eventfd(0, 0); /* the lowest that is free */
+    ck_assert_int_eq(stel__sys_close(number), 0);
     ck_assert_int_eq(run_in_runtime(3, wanderers, NULL), 0);
+    stel__fault_set(STEL__FAULT_TIMERFD_CREATE, 1, EMFILE, true);
+    ck_assert_int_eq(run_in_runtime(3, wanderers, NULL), 0);
+    stel__fault_clear();
+    ck_assert_int_eq(stel__sys_eventfd(0, 0), number);
+    ck_assert_int_eq(stel__sys_close(number), 0);
 }
 END_TEST
 

@@ -116,6 +116,7 @@ static int64_t next_time(stel__wheel *w) {
 /* One timer is due: off the wheel with it, and back on if it fired early. */
 static void fire(stel__wheel *w, stel__fiber *f, int64_t now, unsigned *ended) {
     slot_remove(&f->timer);
+    stel__fiber_fetch_stack(f);
     int64_t again = stel__waiter_timer_fired(f, now, ended);
     if (again != STEL_FOREVER)
         insert(w, f, again);
@@ -136,6 +137,7 @@ static void empty_slot(stel__wheel *w, int level, int i, int64_t now, unsigned *
     w->bitmap[level] &= ~(UINT64_C(1) << i);
     while (!slot_empty(&aside)) {
         stel__fiber *f = STEL__CONTAINER(aside.next, stel__fiber, timer);
+        if (f->timer.next != &aside) stel__fiber_fetch(STEL__CONTAINER(f->timer.next, stel__fiber, timer));
         if (f->timer_when <= now) {
             fire(w, f, now, ended);
         } else {

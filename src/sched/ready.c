@@ -160,7 +160,10 @@ void stel__ready(stel__fiber *f) {
     } else {
         displaced = stel__xchg_acq_rel(&w->next, f); /* pairs with thieves' exchange */
     }
-    if (displaced) push_ring(w, displaced);
+    if (displaced) {
+        stel__fiber_fetch_stack(displaced);
+        push_ring(w, displaced);
+    }
     notify(w->sched, w);
 }
 

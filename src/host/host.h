@@ -103,7 +103,7 @@ typedef struct stel__stack_cache {
 } stel__stack_cache;
 
 /* The class that has at least this many usable bytes, or -EINVAL when there is none. guard_pages as configured. Up to
- * 2,496 of the bytes are spent on the colour of the top. */
+ * 2,112 of the bytes are spent on the colour of the top. */
 int stel__stack_class(size_t usable_bytes);
 size_t stel__stack_class_bytes(int class); /* slot size, guard included */
 int stel__stack_set_guard_pages(

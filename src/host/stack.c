@@ -31,7 +31,7 @@
  * pages: one touched page must not cost 2 MiB.
  *
  * Colour. Stacks whose tops have the same page offset fight for the same cache sets: 32 fibers that touch just the top
- * of their stacks run five times faster when the tops are spread over (i * 7 % 40) * 64 bytes.
+ * of their stacks run five times faster when the tops are spread over (i * 7 % 34) * 64 bytes.
  *
  * Invariants
  *   1. A stack is on one list, in one cache, or in use.
@@ -60,7 +60,7 @@ enum {
     FIRST_SLOTS = 64,
     FIRST_BATCH = 8, /* then as many as there are, up to STEL__STACK_BATCH: few fibers, few guards */
     USABLE_MIN = 8192,
-    COLOURS = 40,
+    COLOURS = 34, /* so that 1,984 bytes of the top page are left to each: what a wait for a descriptor takes */
     COLOUR_STEP = 7,
     WATCH_UNGUARDED = 1,
     WATCH_STARVED = 2,

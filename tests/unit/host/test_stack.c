@@ -58,7 +58,7 @@ START_TEST(classes) {
         ck_assert_int_eq(stel__stack_class_of(s), class);
         size_t usable = (size_t)(top_of(s) - low_of(s));
         ck_assert_uint_le(usable, stel__stack_class_bytes(class) - 4096);
-        ck_assert_uint_ge(usable, stel__stack_class_bytes(class) - 4096 - 2496);
+        ck_assert_uint_ge(usable, stel__stack_class_bytes(class) - 4096 - 2112);
         ck_assert_uint_eq((uintptr_t)top_of(s) % 64, 0);
         *low_of(s) = 1;
         top_of(s)[-1] = 1;
@@ -86,7 +86,7 @@ START_TEST(guard_pages_are_settable_before_the_first_stack) {
 END_TEST
 
 START_TEST(tops_are_coloured) {
-    enum { STACKS = 40 };
+    enum { STACKS = 34 };
     bool seen[STACKS] = { false };
     for (int i = 0; i < STACKS; i++) {
         stel__stack *s = stel__stack_get(&cache, 2);

@@ -6,6 +6,7 @@
 #define STEL_HOST_H
 
 #include "base/base.h"
+#include "host/memory.h"
 #include "host/pilot.h"
 #include "host/sanitize.h" /* annotations: empty inlines in ordinary builds */
 #include "host/sys.h"      /* the seam: stel__sys_read and its like */
@@ -25,15 +26,6 @@ static inline void stel__cpu_relax(void) {
     __asm__ volatile("" ::: "memory");
 #endif
 }
-
-/* Zeroed memory or NULL, libc's or that of stel_set_allocator; the fault seam counts it. */
-void *stel__alloc(size_t bytes);
-void *stel__alloc_aligned(size_t alignment, size_t bytes);
-void stel__free(void *p);
-/* The same for what is never given back: of whole pages, of which only those that are touched cost memory; huge pages,
- * where there are any, if it is a multiple of STEL__HUGE_PAGE. */
-#define STEL__HUGE_PAGE ((size_t)2 << 20)
-void *stel__alloc_lasting(size_t bytes);
 
 /* Is this the child of a fork of a process in which the library was in use? (pthread_atfork; see API.md) */
 extern _Atomic bool stel__forked;

@@ -79,19 +79,19 @@ struct stel__fiber {
 _Static_assert(sizeof(stel__fiber) == 192, "a control block is three cache lines");
 #endif
 
-enum { STEL__STACK_LINES = 5 }; /* what a wait's way out touches of the stack: some 300 bytes */
+enum { STEL__STACK_LINES = 8 }; /* what a wait's way out touches of the stack, up to who called a read */
 
 /* f is about to be looked at: fetch its block. It has lain for long, as a rule, and each of its lines is a miss. */
 static inline void stel__fiber_fetch(const stel__fiber *f) {
     for (size_t at = 0; at < sizeof *f; at += STEL__CACHE_LINE)
-        __builtin_prefetch((const char *)f + at, 1);
+        STEL__PREFETCH((const char *)f + at);
 }
 /* f, whose block is at hand, is about to run: fetch the end of its stack. A hint: the context may be changing, or none. */
 static inline void stel__fiber_fetch_stack(const stel__fiber *f) {
 #ifndef STEL__SANITIZED
     const char *end = stel__context_stack_pointer(&f->at.context);
     for (size_t line = 0; line < STEL__STACK_LINES; line++)
-        __builtin_prefetch(end + line * STEL__CACHE_LINE, 1);
+        STEL__PREFETCH(end + line * STEL__CACHE_LINE);
 #else
     (void)f;
 #endif

@@ -99,15 +99,6 @@ STEL__COLD static void push_pinned(stel__fiber *f) {
     (void)stel__wake_worker(home, STEL__AWAKE);
 }
 
-/* f will run when what was found before it has: time enough to bring the frames through which it will return into the
- * cache. */
-static void expect_to_run(const stel__fiber *f) {
-    enum { FRAMES_BYTES = 768 }; /* from the switch to who called a read, with a bit of that */
-    const char *sp = stel__context_stack_pointer(&f->at.context);
-    for (int i = 0; i < FRAMES_BYTES; i += STEL__CACHE_LINE)
-        STEL__PREFETCH(sp + i);
-}
-
 static bool is_special(const stel__fiber *f) {
     return f->pinned || stel__fiber_level(f) != STEL__LEVEL_NORMAL;
 }
@@ -149,8 +140,8 @@ void stel__ready(stel__fiber *f) {
         return;
     }
     if (!stel__worker_current(w)) {
-        expect_to_run(f);
-        push_ring(w, f); /* the others are told of all that was found at once: ready_found */
+        stel__fiber_fetch_stack(f); /* it runs when what was found before it has: time enough */
+        push_ring(w, f);            /* the others are told of all that was found at once: ready_found */
         return;
     }
     stel__fiber *displaced;

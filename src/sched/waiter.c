@@ -180,10 +180,7 @@ stel__waiter *stel__waiter_at(uint32_t index) {
 }
 
 void stel__waiter_expect(uint32_t index) {
-    if (index & THREAD_BIT) return; /* threads are not waited for by the dozen */
-    const char *block = (const char *)stel__fiber_at(index);
-    for (size_t i = 0; i < sizeof(stel__fiber); i += STEL__CACHE_LINE)
-        STEL__PREFETCH(block + i);
+    if (!(index & THREAD_BIT)) stel__fiber_fetch(stel__fiber_at(index)); /* threads are not waited for by the dozen */
 }
 
 uint64_t stel__waiter_identity(const stel__waiter *w) {

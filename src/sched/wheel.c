@@ -116,7 +116,6 @@ static int64_t next_time(stel__wheel *w) {
 /* One timer is due: off the wheel with it, and back on if it fired early. */
 static void fire(stel__wheel *w, stel__fiber *f, int64_t now, unsigned *ended) {
     slot_remove(&f->timer);
-    stel__fiber_fetch_stack(f);
     int64_t again = stel__waiter_timer_fired(f, now, ended);
     if (again != STEL_FOREVER)
         insert(w, f, again);

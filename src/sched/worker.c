@@ -235,15 +235,15 @@ static stel__fiber *take_levels(stel__worker *w, uint32_t wanted) {
  * turn. So they are asked for ahead: first the block, and some turns later, when that is there, the stack that it points
  * at. Only a hint: thieves may take the fibers meanwhile. */
 static inline void fetch_ahead(const stel__deque *ring) {
-#ifndef STEL__TSAN
+#ifndef STEL__SANITIZED
     int64_t top = stel__load_relaxed(&ring->top);
     if (stel__load_relaxed(&ring->bottom) - top <= BLOCK_AHEAD) return;
     const stel__deque_array *a = stel__load_relaxed(&ring->array);
     const char *block = (const char *)stel__load_relaxed(&a->slot[(top + BLOCK_AHEAD) & a->mask]);
-    __builtin_prefetch(block);
-    __builtin_prefetch(block + STEL__CACHE_LINE);
+    STEL__PREFETCH(block);
+    STEL__PREFETCH(block + STEL__CACHE_LINE);
     const stel__fiber *soon = stel__load_relaxed(&a->slot[(top + STACK_AHEAD) & a->mask]);
-    __builtin_prefetch(stel__context_stack_pointer(&soon->at.context));
+    STEL__PREFETCH(stel__context_stack_pointer(&soon->at.context));
 #else
     (void)ring; /* it would see a read beside a thief's write */
 #endif

@@ -11,6 +11,7 @@
  *   PREPARED   the owner still runs, and may be on the     owner, wait_drop: -> IDLE
  *              way to sleep; its nodes may be visible      waker, stel__wake: -> WOKEN; does nothing else
  *                                                          finish_park in worker.c (fiber), thread_park: -> PARKED
+ *                                                          finish_park_unseen there, a join's own: the same
  *   PARKED     asleep; its context is saved; the flags     waker, stel__wake: -> WOKEN, and makes it runnable
  *              say what may end the wait besides an event  timer, stel__waiter_timer_fired: the same, cause TIMER
  *                                                          canceller or unparker, stel__waiter_interrupt: the same
@@ -19,11 +20,11 @@
  *
  * Invariants
  *   1. Every edge out of PREPARED or PARKED is a compare-and-swap on the whole word: exactly one party wins a wait, and
- *      who names an old sequence loses.
+ *      who names an old sequence loses. But one: of a wait whose ticket nobody has got yet PREPARED -> PARKED is a store.
  *   2. A fiber is made runnable exactly once a wait: by who takes it from PARKED to WOKEN, or, if it never got as far
  *      as PARKED, by the code after its switch that finds WOKEN.
  *   3. Timers and cancellations act on PARKED only. What comes earlier is found by finish_park, which looks again after
- *      its swap: see the two sequences there. A timer that comes earlier is armed again for a moment later.
+ *      its swap, or after a light fence whose heavy side is stel__waiter_interrupt's: see the sequences there. A timer that comes earlier is armed again for a moment later.
  *   4. Waiters are type-stable, so a late waker reads a live word and loses by invariant 1. Sequences are not reset
  *      when a control block goes to another fiber. 39 bits last 2^39 waits of one block; a waker would have to sleep
  *      through all of them to be taken for another.

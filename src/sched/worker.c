@@ -18,7 +18,7 @@
  *   spawns  new fibers, newest first: a tree of them is walked depth first, so it needs few stacks
  *   ring    first in, first out: yields, what next displaced, what polling and timers woke
  * next and spawns together run at most STREAK_MAX in a row before the ring has a turn. Every CHECK_INTERVAL dispatches
- * the worker looks at what could starve otherwise: injection queue, descriptors, timers, its oldest spawn, low
+ * the worker looks at what could starve otherwise: injection queue, descriptors, timers, its oldest spawn (seldom), low
  * priorities. Levels (inject.h) hold the few fibers with a priority or a place of their own: urgent ones go before all
  * others.
  *

@@ -3,7 +3,8 @@
  * Idle workers poll, expire timers and steal by themselves; a busy one does between two fibers. What is left is a fiber
  * that does not leave its worker: then its timers, the descriptors, and what waits behind it are nobody's. Every
  * millisecond or few (guardian.c in runtime says how often) the tick looks for that: it expires wheels that are late, polls
- * (every point that is not its worker's alone) if nobody has lately, and wakes a sleeping worker when somebody has a backlog. It also reports such a fiber, once a run.
+ * (every point that is not its worker's alone) if nobody has lately, wakes a sleeping worker when somebody has a backlog,
+ * and has busy workers look at what it put on the injection queue (hurry). It also reports such a fiber, once a run.
  * When all workers sleep there is nothing to guard and the thread may sleep as well, until a worker leaves its sleep
  * (stel__sched_guard_sleep). */
 #include "sched/worker.h"

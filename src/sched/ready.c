@@ -18,8 +18,8 @@
  *     fence                                    searching - 1                    (RMW)
  *     load searching, sleeping                 fence; look at all queues again
  * One of the two sees the other. What a poll or timers have found is looked at once, when all of it is on the ring and the
- * worker counts as awake (ready_found); and not at all while that does not pay (judge_rousing in idle.c). Workers push with every fiber and sleep seldom, so theirs is the light fence (host.h), and
- * who goes to sleep has the heavy one; strangers have a full one. With a single worker, its own pushes need none of this:
+ * worker counts as awake (ready_found); and not at all while that does not pay (judge_rousing in idle.c). Workers push with
+ * every fiber and sleep seldom, so theirs is the light fence (host.h), and who goes to sleep has the heavy one; strangers have a full one. With a single worker, its own pushes need none of this:
  * it is awake. A searcher that found something stops without a heavy fence: if it misses a backlog that is being pushed at
  * that moment by one who saw it search, the poller thread finds it.
  *
